@@ -1,12 +1,18 @@
 //! One member of the group: [`Node::step`] takes one input and says what is owed for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::effects::Effects;
-use crate::message::Message;
-use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Term, WriteId};
+use crate::effects::{Effects, ReadOutcome, Refusal};
+use crate::follower;
+use crate::member::Member;
+use crate::membership::Membership;
+use crate::message::{Body, Message};
+use crate::progress::Progress;
+use crate::role::{Role, RoleState};
+use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
+use crate::verdict::{DropReason, Dropped, Verdict};
 
 /// Everything that can happen to a node. There is no sixth way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,4 +92,352 @@ pub struct Restored {
     pub base: Position,
     /// The log after `base`, without a gap.
     pub entries: Vec<Entry>,
+}
+
+impl Limits {
+    /// Stops a process whose limits cannot work together.
+    pub(crate) fn check(&self) {
+        assert!(self.heartbeat_ticks > 0, "a heartbeat every zero ticks");
+        assert!(
+            self.heartbeat_ticks < self.election_ticks_min,
+            "an election would be due before a heartbeat"
+        );
+        assert!(self.election_ticks_min <= self.election_ticks_max, "election timeouts from more to less");
+        assert!(self.append_bytes_max > 0 && self.inflight_bytes_max > 0, "nothing could be sent");
+        assert!(self.inflight_messages_max > 0, "nothing could be in flight");
+        assert!(self.reads_waiting_max > 0, "no read could ever wait");
+    }
+}
+
+/// One member of the group.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) member: Member,
+    pub(crate) role: RoleState,
+    dropped: Dropped,
+}
+
+impl Node {
+    /// A follower that knows what was restored, and of no leader.
+    ///
+    /// # Panics
+    /// If `config` cannot work, or `restored` breaks an invariant of the log: it has passed recovery, so it is
+    /// this server's own bookkeeping.
+    pub fn new(config: Config, restored: Restored) -> Self {
+        Self { member: Member::new(config, restored), role: RoleState::Follower, dropped: Dropped::new() }
+    }
+
+    /// Takes one input; gives what is owed for it, in order.
+    ///
+    /// # Panics
+    /// If this node's own bookkeeping is wrong, or the caller's: a completed write that was never issued. No
+    /// message does it.
+    pub fn step(&mut self, input: Input) -> Effects {
+        match input {
+            Input::Tick { clock } => self.tick(clock),
+            Input::Message { from, message } => {
+                if let Err(reason) = self.receive(from, message) {
+                    *self.dropped.entry(reason).or_default() += 1;
+                }
+            }
+            Input::Persisted { write } => self.persisted(write),
+            Input::Propose { payload } => self.propose(payload),
+            Input::Read { token } => self.read(token),
+        }
+        self.member.finish_step()
+    }
+
+    fn tick(&mut self, clock: u64) {
+        self.member.clock = clock;
+        self.member.ticks += 1;
+        if let RoleState::Leader(leader) = &mut self.role {
+            if !leader.tick(&mut self.member) {
+                self.become_follower(None);
+            }
+        } else if self.member.tick_timer() && self.member.membership.is_voter(self.member.id) {
+            self.start_pre_vote();
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) -> Verdict {
+        let Message { term, body } = message;
+        if from == self.member.id || !self.member.membership.contains(from) {
+            return Err(DropReason::UnknownSender);
+        }
+        self.settle_term(from, term, &body)?;
+        match body {
+            Body::PreVote { last } => self.on_pre_vote(from, term, last),
+            Body::PreVoteReply { granted: true } => self.on_pre_vote_granted(from, term),
+            // What it has to say is its term, which is settled.
+            Body::PreVoteReply { granted: false } => Ok(()),
+            Body::Vote { last } => {
+                self.on_vote(from, last);
+                Ok(())
+            }
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Body::Append { run, commit } => {
+                self.follow(from)?;
+                follower::on_append(&mut self.member, from, run, commit)
+            }
+            Body::Heartbeat { round, commit } => {
+                self.follow(from)?;
+                follower::on_heartbeat(&mut self.member, from, round, commit)
+            }
+            Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. } => {
+                self.receive_as_leader(from, &body)
+            }
+        }
+    }
+
+    /// The term rule, once for all roles (thesis §3.3): a later term is entered, an earlier one is answered with
+    /// ours. Two exceptions: pre-votes speak of a term that nobody has entered, and who hears from its leader
+    /// ignores campaigns (thesis §4.2.3), or a node that hears only half the group could depose it.
+    fn settle_term(&mut self, from: NodeId, term: Term, body: &Body) -> Verdict {
+        if matches!(body, Body::PreVote { .. } | Body::PreVoteReply { granted: true }) {
+            return Ok(());
+        }
+        let is_campaign = matches!(body, Body::Vote { .. });
+        if is_campaign && term != self.member.term() && self.is_leader_lively() {
+            return Err(DropReason::LeaderIsLively);
+        }
+        if term < self.member.term() {
+            self.answer_stale(from, body);
+            return Err(DropReason::StaleTerm);
+        }
+        if term > self.member.term() {
+            let was_asking = matches!(self.role, RoleState::PreCandidate(_));
+            self.member.enter_term(term);
+            let is_leader = matches!(body, Body::Append { .. } | Body::Heartbeat { .. });
+            self.become_follower(is_leader.then_some(from));
+            if was_asking && matches!(body, Body::PreVoteReply { .. }) {
+                // It was refused for its term alone, as far as it knows: with the later one it asks again.
+                self.start_pre_vote();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a sender of an earlier term know of ours; answers to our own questions of old need none.
+    fn answer_stale(&mut self, from: NodeId, body: &Body) {
+        let clock = self.member.clock;
+        match body {
+            Body::Vote { .. } => self.member.promise(from, Body::VoteReply { granted: false }),
+            // Round zero: it is no echo, whoever leads our term by the time it arrives.
+            Body::Append { .. } | Body::Heartbeat { .. } => {
+                self.member.promise(from, Body::HeartbeatReply { round: Round::default(), clock });
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::Appended { .. }
+            | Body::Rejected { .. }
+            | Body::HeartbeatReply { .. } => {}
+        }
+    }
+
+    /// Whether this node leads, or hears from who does.
+    pub(crate) fn is_leader_lively(&self) -> bool {
+        matches!(self.role, RoleState::Leader(_)) || self.member.has_lively_leader()
+    }
+
+    /// The sender leads the current term: there is at most one, so whoever else says so is wrong.
+    fn follow(&mut self, from: NodeId) -> Verdict {
+        if self.member.leader.is_some_and(|leader| leader != from) {
+            return Err(DropReason::SecondLeader);
+        }
+        match self.role {
+            RoleState::Follower => {}
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.become_follower(None),
+            RoleState::Leader(_) => return Err(DropReason::SecondLeader),
+        }
+        self.member.leader = Some(from);
+        self.member.reset_timer();
+        Ok(())
+    }
+
+    /// Follows from now on, `leader` if known. Reads that wait for a confirmation are refused at once: it will
+    /// not come.
+    pub(crate) fn become_follower(&mut self, leader: Option<NodeId>) {
+        let before = std::mem::replace(&mut self.role, RoleState::Follower);
+        self.member.leader = leader;
+        match before {
+            RoleState::Follower | RoleState::PreCandidate(_) => {}
+            RoleState::Candidate(_) => self.member.reset_timer(),
+            RoleState::Leader(before) => {
+                self.member.reset_timer();
+                let refusal = Refusal::NotLeader { leader };
+                let outcomes =
+                    before.into_reads().into_iter().map(|token| ReadOutcome::Refused { token, refusal });
+                self.member.effects.reads.extend(outcomes);
+            }
+        }
+    }
+
+    fn receive_as_leader(&mut self, from: NodeId, body: &Body) -> Verdict {
+        let RoleState::Leader(leader) = &mut self.role else { return Err(DropReason::NotAsked) };
+        match *body {
+            Body::Appended { matched } => leader.on_appended(&mut self.member, from, matched),
+            Body::Rejected { base, hint } => leader.on_rejected(&mut self.member, from, base, hint),
+            Body::HeartbeatReply { round, clock } => {
+                leader.on_heartbeat_reply(&mut self.member, from, round, clock)
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::Heartbeat { .. } => unreachable!("only what a leader is answered comes here"),
+        }
+    }
+
+    fn persisted(&mut self, write: WriteId) {
+        if !self.member.writes.complete(write) {
+            return;
+        }
+        match &mut self.role {
+            RoleState::Follower | RoleState::PreCandidate(_) => {}
+            RoleState::Candidate(_) => self.count_votes(),
+            RoleState::Leader(leader) => leader.on_persisted(&mut self.member),
+        }
+    }
+
+    fn propose(&mut self, payload: Bytes) {
+        let proposed = match &mut self.role {
+            RoleState::Leader(leader) => leader.propose(&mut self.member, payload),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                Err(Refusal::NotLeader { leader: self.member.leader })
+            }
+        };
+        self.member.effects.proposed = Some(proposed);
+    }
+
+    fn read(&mut self, token: ReadToken) {
+        match &mut self.role {
+            RoleState::Leader(leader) => leader.read(&mut self.member, token),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                let refusal = Refusal::NotLeader { leader: self.member.leader };
+                self.member.effects.reads.push(ReadOutcome::Refused { token, refusal });
+            }
+        }
+    }
+}
+
+/// What others may ask of a node; none of it changes anything.
+impl Node {
+    /// Who this is.
+    pub fn id(&self) -> NodeId {
+        self.member.id
+    }
+
+    /// Its role.
+    pub fn role(&self) -> Role {
+        self.role.role()
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        self.member.term()
+    }
+
+    /// Whom it voted for in its term.
+    pub fn vote(&self) -> Option<NodeId> {
+        self.member.vote()
+    }
+
+    /// Who leads its term, as far as it knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.member.leader
+    }
+
+    /// The commit index.
+    pub fn commit(&self) -> Index {
+        self.member.log.commit()
+    }
+
+    /// The last index handed out in [`Effects::apply`].
+    pub fn applied(&self) -> Index {
+        self.member.applied()
+    }
+
+    /// The last position of its log.
+    pub fn last(&self) -> Position {
+        self.member.log.last()
+    }
+
+    /// The position before the first entry of its log.
+    pub fn base(&self) -> Position {
+        self.member.log.base()
+    }
+
+    /// The last index that is on its own disk.
+    pub fn durable(&self) -> Index {
+        self.member.writes.durable()
+    }
+
+    /// The last write it handed out.
+    pub fn issued(&self) -> WriteId {
+        self.member.writes.issued()
+    }
+
+    /// The term of the entry at `index`, or of the base.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.member.log.term_at(index)
+    }
+
+    /// The entry at `index`.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.member.log.entry(index)
+    }
+
+    /// The entries after `after`, in order.
+    pub fn entries_after(&self, after: Index) -> impl Iterator<Item = &Entry> {
+        self.member.log.between(after, self.member.log.last().index)
+    }
+
+    /// The cost of the entries that are not committed, as [`Limits::uncommitted_bytes_max`] counts it.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.member.log.uncommitted_bytes()
+    }
+
+    /// Who belongs to the group.
+    pub fn membership(&self) -> &Membership {
+        &self.member.membership
+    }
+
+    /// Who votes.
+    pub fn voters(&self) -> &BTreeSet<NodeId> {
+        self.member.membership.voters()
+    }
+
+    /// The followers as this node, if it leads, sees them.
+    pub fn progress(&self) -> Option<&BTreeMap<NodeId, Progress>> {
+        match &self.role {
+            RoleState::Leader(leader) => Some(leader.progress()),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        }
+    }
+
+    /// Whether it leads and has committed an entry of its own term: only then does it know every committed
+    /// entry, and can confirm reads.
+    pub fn is_leader_ready(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => leader.is_ready(&self.member),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
+    /// The highest clock value that a majority of the voters' last-known clocks has reached: its own from the
+    /// last tick, a follower's from its last answer to a heartbeat in this term, 0 where there was none. 0 if
+    /// this node does not lead. One clock that is years ahead moves it nowhere.
+    pub fn majority_clock(&self) -> u64 {
+        match &self.role {
+            RoleState::Leader(leader) => leader.majority_clock(&self.member),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => 0,
+        }
+    }
+
+    /// How many messages it dropped, by reason.
+    pub fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
 }

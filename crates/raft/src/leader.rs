@@ -1,0 +1,267 @@
+//! What a leader does: replicate, commit, confirm reads, and step down when it cannot reach a majority. Knows
+//! nothing of how it was elected.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::effects::{ReadOutcome, Refusal};
+use crate::member::Member;
+use crate::message::Body;
+use crate::progress::{Progress, ProgressState};
+use crate::read::Reads;
+use crate::types::{Entry, Index, NodeId, Payload, Position, ReadToken, Round};
+use crate::verdict::{DropReason, Verdict};
+
+/// The memory of one leader in one term.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    progress: BTreeMap<NodeId, Progress>,
+    reads: Reads,
+    heartbeat_ticks: u32,
+    /// Where the no-op of this term stands.
+    term_start: Index,
+}
+
+impl Leader {
+    /// Begins a term: appends its no-op and sends it to everyone. Only with an entry of its own term can a
+    /// leader commit, and with it all before (thesis §3.6.2).
+    pub(crate) fn begin(member: &mut Member) -> Self {
+        let last = member.log.last().index;
+        let others = member.membership.others(member.id);
+        let progress = others.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
+        let mut leader =
+            Self { progress, reads: Reads::default(), heartbeat_ticks: 0, term_start: last.next() };
+        member.leader = Some(member.id);
+        leader.append(member, Payload::Noop);
+        leader
+    }
+
+    pub(crate) fn progress(&self) -> &BTreeMap<NodeId, Progress> {
+        &self.progress
+    }
+
+    /// Whether it has committed an entry of its own term: from then on it knows of every committed entry.
+    pub(crate) fn is_ready(&self, member: &Member) -> bool {
+        member.log.commit() >= self.term_start
+    }
+
+    /// One tick. Says whether it still leads: not without a majority that answered within an election timeout,
+    /// or clients of a cut-off leader would wait for ever (thesis §6.2).
+    pub(crate) fn tick(&mut self, member: &mut Member) -> bool {
+        let last_contact =
+            member.membership.reached(|id| self.seen(member.id, id, member.ticks, Progress::heard_tick));
+        if member.ticks - last_contact >= u64::from(member.limits.election_ticks_max) {
+            return false;
+        }
+        self.heartbeat_ticks += 1;
+        if self.heartbeat_ticks >= member.limits.heartbeat_ticks {
+            self.heartbeat_everyone(member);
+        }
+        true
+    }
+
+    /// What is known of a voter: `own` for the leader itself, the default for one it has no progress of.
+    fn seen<V: Default>(&self, me: NodeId, id: NodeId, own: V, of: impl Fn(&Progress) -> V) -> V {
+        if id == me { own } else { self.progress.get(&id).map(of).unwrap_or_default() }
+    }
+
+    /// The highest clock value that a majority's last-known clocks have reached.
+    pub(crate) fn majority_clock(&self, member: &Member) -> u64 {
+        member.membership.reached(|id| self.seen(member.id, id, member.clock, Progress::clock))
+    }
+
+    pub(crate) fn propose(&mut self, member: &mut Member, payload: Bytes) -> Result<Position, Refusal> {
+        if payload.len() > member.limits.entry_bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        let payload = Payload::Data(payload);
+        let uncommitted = member.log.uncommitted_bytes();
+        let entry_cost = payload.len() + crate::types::ENTRY_OVERHEAD_BYTES;
+        // One entry may always be under way, however small the bound.
+        if uncommitted > 0 && uncommitted + entry_cost > member.limits.uncommitted_bytes_max {
+            return Err(Refusal::Busy);
+        }
+        Ok(self.append(member, payload))
+    }
+
+    /// Adds an entry of this term. Its own write and the appends to the followers run side by side.
+    fn append(&mut self, member: &mut Member, payload: Payload) -> Position {
+        let position = Position::new(member.term(), member.log.last().index.next());
+        member.append(vec![Entry { position, payload }]);
+        for id in member.membership.others(member.id) {
+            self.replicate(member, id);
+        }
+        position
+    }
+
+    pub(crate) fn read(&mut self, member: &mut Member, token: ReadToken) {
+        if self.reads.len() >= member.limits.reads_waiting_max {
+            member.effects.reads.push(ReadOutcome::Refused { token, refusal: Refusal::Busy });
+            return;
+        }
+        self.reads.wait(token);
+        self.settle(member);
+    }
+
+    /// The reads that leadership, now lost, leaves unanswered.
+    pub(crate) fn into_reads(self) -> Vec<ReadToken> {
+        self.reads.into_tokens()
+    }
+
+    pub(crate) fn on_appended(&mut self, member: &mut Member, from: NodeId, matched: Index) -> Verdict {
+        if matched > member.log.last().index {
+            return Err(DropReason::BeyondLog);
+        }
+        let progress = self.heard(member, from);
+        progress.advance(matched);
+        self.replicate(member, from);
+        self.settle(member);
+        Ok(())
+    }
+
+    pub(crate) fn on_rejected(
+        &mut self,
+        member: &mut Member,
+        from: NodeId,
+        base: Index,
+        hint: Position,
+    ) -> Verdict {
+        let progress = self.heard(member, from);
+        if !progress.is_rejection_current(base) {
+            return Err(DropReason::StaleRejection);
+        }
+        // The follower's hint skips its terms that are not ours; this skips ours that are not the follower's.
+        let common = member.log.highest_not_above(hint);
+        progress.regress_next(base, common.index);
+        self.replicate(member, from);
+        Ok(())
+    }
+
+    pub(crate) fn on_heartbeat_reply(
+        &mut self,
+        member: &mut Member,
+        from: NodeId,
+        round: Round,
+        clock: u64,
+    ) -> Verdict {
+        if round > self.reads.round() {
+            return Err(DropReason::BeyondLog);
+        }
+        self.heard(member, from).echo(round, clock);
+        self.find_loss(member, from);
+        self.settle(member);
+        Ok(())
+    }
+
+    /// This node's own writes have come further.
+    pub(crate) fn on_persisted(&mut self, member: &mut Member) {
+        self.settle(member);
+    }
+
+    fn heard(&mut self, member: &Member, from: NodeId) -> &mut Progress {
+        let progress =
+            self.progress.get_mut(&from).expect("the sender is a member, and every member has progress");
+        progress.heard(member.ticks);
+        progress
+    }
+
+    /// Sends all that may be sent to a follower now.
+    fn replicate(&mut self, member: &mut Member, to: NodeId) {
+        let last = member.log.last().index;
+        while self.progress[&to].may_send(last, &member.limits) {
+            self.send_append(member, to, last);
+        }
+    }
+
+    /// Sends one append from `next_index` up to `last` at most. Where nothing is left to send it is a question:
+    /// does the follower have what is before?
+    fn send_append(&mut self, member: &mut Member, to: NodeId, last: Index) {
+        let progress = self.progress.get_mut(&to).expect("every member has progress");
+        // Below the base only a snapshot could help; until those exist the base is zero for ever.
+        let after = progress.next_index().previous().max(member.log.base().index);
+        let run = member.log.run_between(after, last, member.limits.append_bytes_max);
+        let commit = member.log.commit();
+        let bytes = run.entries().iter().map(Entry::cost).sum();
+        progress.sent(run.last().index, bytes, commit, member.ticks);
+        member.send(to, Body::Append { run, commit });
+    }
+
+    /// The follower lives, but an append has been out for longer than a heartbeat: it may be lost, and nothing
+    /// that is sent later would tell.
+    fn find_loss(&mut self, member: &mut Member, from: NodeId) {
+        let progress = self.progress.get_mut(&from).expect("every member has progress");
+        if !progress.is_overdue(member.ticks, member.limits.heartbeat_ticks) {
+            return;
+        }
+        match progress.state() {
+            ProgressState::Probe => {
+                progress.forget_probe();
+                self.replicate(member, from);
+            }
+            // Asks for what is in flight without sending it again: rejected if it was lost.
+            ProgressState::Replicate => {
+                let sent = progress.next_index().previous();
+                self.send_append(member, from, sent);
+            }
+        }
+    }
+
+    fn heartbeat_everyone(&mut self, member: &mut Member) {
+        self.heartbeat_ticks = 0;
+        for id in member.membership.others(member.id) {
+            self.heartbeat(member, id);
+        }
+    }
+
+    fn heartbeat(&mut self, member: &mut Member, to: NodeId) {
+        let progress = self.progress.get_mut(&to).expect("every member has progress");
+        let commit = progress.heartbeat_commit(member.log.commit());
+        progress.told(commit);
+        member.send(to, Body::Heartbeat { round: self.reads.round(), commit });
+    }
+
+    /// Draws every conclusion from what is known now, in this order: what is committed, which reads are
+    /// confirmed, who must be told.
+    fn settle(&mut self, member: &mut Member) {
+        self.advance_commit(member);
+        self.advance_reads(member);
+        for id in member.membership.others(member.id) {
+            if self.progress[&id].needs_commit_notice(member.log.commit()) {
+                self.heartbeat(member, id);
+            }
+        }
+    }
+
+    /// What a majority holds durably is committed, if it is of this term: an older entry that a majority holds
+    /// may still be replaced (figure 8 of the paper). The leader counts itself by its own durable index.
+    fn advance_commit(&mut self, member: &mut Member) {
+        let own = member.writes.durable();
+        let reached = member.membership.reached(|id| self.seen(member.id, id, own, Progress::match_index));
+        let is_own_term = member.log.term_at(reached) == Some(member.term());
+        if reached > member.log.commit() && is_own_term {
+            member.log.commit_to(reached);
+        }
+    }
+
+    fn advance_reads(&mut self, member: &mut Member) {
+        if !self.is_ready(member) {
+            return;
+        }
+        // Twice at most but in a group of one, where a round is confirmed as soon as it starts.
+        loop {
+            let own = self.reads.round();
+            let echoed = member.membership.reached(|id| self.seen(member.id, id, own, Progress::echoed));
+            if let Some(round) = self.reads.confirm(echoed) {
+                let index = round.index;
+                let outcomes = round.tokens.into_iter().map(|token| ReadOutcome::Confirmed { token, index });
+                member.effects.reads.extend(outcomes);
+            }
+            if !self.reads.wants_round() {
+                return;
+            }
+            self.reads.start(member.log.commit());
+            self.heartbeat_everyone(member);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What every role has: hard state, log, writes, timer, and the effects of the step under way. Knows nothing of
+//! what the roles do with it.
+
+use crate::effects::{Effects, Persist};
+use crate::log::Log;
+use crate::membership::Membership;
+use crate::message::{Body, Envelope, Message};
+use crate::node::{Config, Limits, Restored};
+use crate::prng::Prng;
+use crate::types::{Entry, HardState, Index, NodeId, Term};
+use crate::writes::Writes;
+
+/// A member of the group, whatever its role.
+///
+/// Invariants:
+/// - The term never falls; within a term the vote is given once.
+/// - No entry is of a later term than the hard state's.
+/// - What this node promises leaves through [`Member::promise`] or [`Member::acknowledge`], never otherwise.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: NodeId,
+    pub(crate) limits: Limits,
+    pub(crate) membership: Membership,
+    hard_state: HardState,
+    pub(crate) log: Log,
+    pub(crate) writes: Writes,
+    /// Who leads the current term, as far as known.
+    pub(crate) leader: Option<NodeId>,
+    /// Entries handed to the state machine.
+    applied: Index,
+    /// The caller's clock at the last tick; opaque.
+    pub(crate) clock: u64,
+    /// Ticks since the start of the process.
+    pub(crate) ticks: u64,
+    /// Ticks since the election timer was reset.
+    timer_ticks: u32,
+    timeout_ticks: u32,
+    prng: Prng,
+    pub(crate) effects: Effects,
+    step: StepWrites,
+}
+
+/// What the step under way must write.
+#[derive(Debug, Default)]
+struct StepWrites {
+    hard_state_changed: bool,
+    /// The first entry that changed.
+    entries_from: Option<Index>,
+    send_after: Vec<Envelope>,
+}
+
+impl Member {
+    pub(crate) fn new(config: Config, restored: Restored) -> Self {
+        let Config { id, voters, limits, seed } = config;
+        limits.check();
+        assert!(voters.contains(&id), "{id} is not one of the voters");
+        let log = Log::new(restored.base, restored.entries);
+        assert!(log.last().term <= restored.hard_state.term, "the log is ahead of the stored term");
+        let mut member = Self {
+            id,
+            membership: Membership::simple(voters),
+            hard_state: restored.hard_state,
+            writes: Writes::new(log.last().index),
+            leader: None,
+            applied: log.commit(),
+            log,
+            clock: 0,
+            ticks: 0,
+            timer_ticks: 0,
+            timeout_ticks: 0,
+            prng: Prng::new(seed, id.get()),
+            limits,
+            effects: Effects::default(),
+            step: StepWrites::default(),
+        };
+        member.reset_timer();
+        member
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(crate) fn vote(&self) -> Option<NodeId> {
+        self.hard_state.vote
+    }
+
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Enters a later term, in which nobody has this node's vote yet.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.hard_state.term, "the term would fall from {} to {term}", self.hard_state.term);
+        self.hard_state = HardState { term, vote: None };
+        self.step.hard_state_changed = true;
+        self.leader = None;
+    }
+
+    /// Gives the one vote of this term.
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        assert!(self.hard_state.vote.is_none(), "a second vote in term {}", self.hard_state.term);
+        self.hard_state.vote = Some(candidate);
+        self.step.hard_state_changed = true;
+    }
+
+    /// Whether term and vote would survive a crash now.
+    pub(crate) fn is_hard_state_durable(&self) -> bool {
+        !self.step.hard_state_changed && self.writes.is_hard_state_durable()
+    }
+
+    /// Adds entries at the end of the log.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>) {
+        let Some(first) = entries.first().map(|entry| entry.position.index) else { return };
+        self.log.append(entries);
+        assert!(self.log.last().term <= self.term(), "an entry of a later term than this node's");
+        let from = self.step.entries_from.map_or(first, |from| from.min(first));
+        self.step.entries_from = Some(from);
+    }
+
+    /// Replaces the tail of the log from the first entry on.
+    pub(crate) fn rewrite(&mut self, entries: Vec<Entry>) {
+        let first = entries.first().expect("a tail is only ever replaced by another").position.index;
+        self.log.truncate_from(first);
+        self.writes.rewrite_from(first);
+        self.append(entries);
+    }
+
+    /// Sends what promises nothing.
+    pub(crate) fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { term: self.term(), body };
+        self.effects.send_now.push(Envelope { to, message });
+    }
+
+    /// Sends what promises nothing, in a term that this node has not entered (pre-vote).
+    pub(crate) fn send_in_term(&mut self, to: NodeId, term: Term, body: Body) {
+        self.effects.send_now.push(Envelope { to, message: Message { term, body } });
+    }
+
+    /// Sends what rests on term and vote: only once they are durable. The log may be under way still, so a slow
+    /// disk does not silence a node.
+    pub(crate) fn promise(&mut self, to: NodeId, body: Body) {
+        let envelope = Envelope { to, message: Message { term: self.term(), body } };
+        if self.is_hard_state_durable() {
+            self.effects.send_now.push(envelope);
+        } else {
+            self.step.send_after.push(envelope);
+        }
+    }
+
+    /// Sends `Appended { matched }`: only once the log up to `matched` is durable, and the term with it.
+    pub(crate) fn acknowledge(&mut self, to: NodeId, matched: Index) {
+        let is_changing = self.step.entries_from.is_some_and(|from| from <= matched);
+        let is_durable = !is_changing && matched <= self.writes.durable() && self.is_hard_state_durable();
+        let message = Message { term: self.term(), body: Body::Appended { matched } };
+        let envelope = Envelope { to, message };
+        if is_durable {
+            self.effects.send_now.push(envelope);
+        } else {
+            self.step.send_after.push(envelope);
+        }
+    }
+
+    /// Starts the election timer anew with a newly drawn timeout. Drawn each time: two nodes that once drew the
+    /// same would otherwise split the vote for ever.
+    pub(crate) fn reset_timer(&mut self) {
+        self.timer_ticks = 0;
+        let Limits { election_ticks_min, election_ticks_max, .. } = self.limits;
+        self.timeout_ticks = self.prng.between(election_ticks_min, election_ticks_max);
+    }
+
+    /// One tick of the election timer. Says whether it ran out.
+    pub(crate) fn tick_timer(&mut self) -> bool {
+        self.timer_ticks = self.timer_ticks.saturating_add(1);
+        self.timer_ticks >= self.timeout_ticks
+    }
+
+    /// Whether a follower heard from its leader so lately that no election is due (thesis §4.2.3). Without a
+    /// known leader it is false, whatever reset the timer.
+    pub(crate) fn has_lively_leader(&self) -> bool {
+        self.leader.is_some() && self.timer_ticks < self.limits.election_ticks_min
+    }
+
+    /// Ends the step: hands over what is committed, and puts all writes of the step into one.
+    pub(crate) fn finish_step(&mut self) -> Effects {
+        let commit = self.log.commit();
+        // Not gated on our own sync: committed is what a majority has, and this node may be the slow one.
+        self.effects.apply.extend(self.log.between(self.applied, commit).cloned());
+        self.applied = commit;
+        let StepWrites { hard_state_changed, entries_from, send_after } = std::mem::take(&mut self.step);
+        if hard_state_changed || entries_from.is_some() || !send_after.is_empty() {
+            let last = self.log.last().index;
+            let entries = entries_from
+                .map(|from| self.log.between(from.previous(), last).cloned().collect())
+                .unwrap_or_default();
+            self.effects.persist = Some(Persist {
+                write: self.writes.issue(hard_state_changed, last),
+                hard_state: hard_state_changed.then_some(self.hard_state),
+                entries,
+                send_after,
+            });
+        }
+        std::mem::take(&mut self.effects)
+    }
+}

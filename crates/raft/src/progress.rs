@@ -1,0 +1,220 @@
+//! One follower as its leader sees it. Knows no messages and sends none: it says what may be sent.
+
+use std::collections::VecDeque;
+
+use crate::node::Limits;
+use crate::types::{Index, Round};
+
+/// How a follower is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressState {
+    /// Where the logs part is not known: one append at a time, until one is accepted.
+    Probe,
+    /// They match: appends leave without waiting for the answers to those before.
+    Replicate,
+}
+
+/// What is known of one follower.
+///
+/// Invariants:
+/// - `match_index` < `next_index`.
+/// - `match_index` never falls: it is durable there.
+/// - In flight is only what lies between the two; while probing, nothing is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    match_index: Index,
+    next_index: Index,
+    state: ProgressState,
+    /// The last index and the bytes of each append not acknowledged, in order.
+    inflight: VecDeque<(Index, usize)>,
+    inflight_bytes: usize,
+    /// A probe is out, and no answer to it has come.
+    is_probe_out: bool,
+    sent_tick: u64,
+    heard_tick: u64,
+    clock: u64,
+    echoed: Round,
+    told_commit: Index,
+}
+
+impl Progress {
+    /// A follower of which nothing is known but that its leader's log ends at `last`.
+    pub(crate) fn new(last: Index, now_tick: u64) -> Self {
+        Self {
+            match_index: Index::ZERO,
+            next_index: last.next(),
+            state: ProgressState::Probe,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            is_probe_out: false,
+            sent_tick: now_tick,
+            heard_tick: now_tick,
+            clock: 0,
+            echoed: Round::default(),
+            told_commit: Index::ZERO,
+        }
+    }
+
+    /// The last index known to be equal and durable there.
+    pub fn match_index(&self) -> Index {
+        self.match_index
+    }
+
+    /// The next index to send.
+    pub fn next_index(&self) -> Index {
+        self.next_index
+    }
+
+    /// How it is served.
+    pub fn state(&self) -> ProgressState {
+        self.state
+    }
+
+    /// Bytes of entries sent and not acknowledged.
+    pub fn inflight_bytes(&self) -> usize {
+        self.inflight_bytes
+    }
+
+    /// Append messages with entries sent and not acknowledged.
+    pub fn inflight_messages(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// The leader's count of ticks when it last heard from it.
+    pub fn heard_tick(&self) -> u64 {
+        self.heard_tick
+    }
+
+    /// Its clock in its last answer to a heartbeat; 0 before the first.
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// The last round of reads it has echoed.
+    pub(crate) fn echoed(&self) -> Round {
+        self.echoed
+    }
+
+    /// It said something in the current term.
+    pub(crate) fn heard(&mut self, now_tick: u64) {
+        self.heard_tick = now_tick;
+    }
+
+    /// It echoed a heartbeat. A round never falls, whatever order the network delivers in.
+    pub(crate) fn echo(&mut self, round: Round, clock: u64) {
+        self.echoed = self.echoed.max(round);
+        self.clock = clock;
+    }
+
+    /// Whether an append may leave, where the log ends at `last`.
+    pub(crate) fn may_send(&self, last: Index, limits: &Limits) -> bool {
+        match self.state {
+            ProgressState::Probe => !self.is_probe_out,
+            ProgressState::Replicate => {
+                self.next_index <= last
+                    && self.inflight.len() < limits.inflight_messages_max
+                    && self.inflight_bytes < limits.inflight_bytes_max
+            }
+        }
+    }
+
+    /// An append from `next_index` up to `last` leaves, with the commit index `commit`.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize, commit: Index, now_tick: u64) {
+        assert!(last >= self.next_index.previous(), "an append that does not start at next_index");
+        self.sent_tick = now_tick;
+        match self.state {
+            ProgressState::Probe => self.is_probe_out = true,
+            ProgressState::Replicate => {
+                if last >= self.next_index {
+                    self.inflight.push_back((last, bytes));
+                    self.inflight_bytes += bytes;
+                    self.next_index = last.next();
+                }
+            }
+        }
+        self.told(commit.min(last));
+    }
+
+    /// It proved to hold the log up to `matched`, durably.
+    pub(crate) fn advance(&mut self, matched: Index) {
+        self.match_index = self.match_index.max(matched);
+        if self.state == ProgressState::Probe && matched.next() >= self.next_index {
+            // Only an answer to the probe, or one that proves more, ends the probing: an older acknowledgement
+            // says nothing of where the logs part now.
+            self.state = ProgressState::Replicate;
+            self.is_probe_out = false;
+        }
+        self.next_index = self.next_index.max(self.match_index.next());
+        while let Some(&(last, bytes)) = self.inflight.front()
+            && last <= self.match_index
+        {
+            self.inflight.pop_front();
+            self.inflight_bytes -= bytes;
+        }
+        self.check();
+    }
+
+    /// Whether a rejection of `base` is news: an older one may arrive after the follower has moved on.
+    pub(crate) fn is_rejection_current(&self, base: Index) -> bool {
+        match self.state {
+            ProgressState::Probe => {
+                self.is_probe_out && base == self.next_index.previous() && base > self.match_index
+            }
+            ProgressState::Replicate => base > self.match_index && base < self.next_index,
+        }
+    }
+
+    /// It rejected `base`, and `hint` is the highest index at which the logs may agree: probe after it.
+    pub(crate) fn regress_next(&mut self, base: Index, hint: Index) {
+        assert!(self.is_rejection_current(base), "a stale rejection");
+        // At most the base, so that each rejection gets lower whatever the hint says.
+        self.next_index = hint.next().min(base).max(self.match_index.next());
+        self.state = ProgressState::Probe;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+        self.is_probe_out = false;
+        // What rejected appends said of the commit index was not taken either.
+        self.told_commit = Index::ZERO;
+        self.check();
+    }
+
+    /// Whether an append has been out for `ticks` without the answer it should have had.
+    pub(crate) fn is_overdue(&self, now_tick: u64, ticks: u32) -> bool {
+        let is_out = match self.state {
+            ProgressState::Probe => self.is_probe_out,
+            ProgressState::Replicate => self.match_index.next() < self.next_index,
+        };
+        is_out && now_tick - self.sent_tick >= u64::from(ticks)
+    }
+
+    /// The probe counts as lost: another may leave.
+    pub(crate) fn forget_probe(&mut self) {
+        self.is_probe_out = false;
+    }
+
+    /// The commit index that a heartbeat to it may carry: only what it is known to hold.
+    pub(crate) fn heartbeat_commit(&self, commit: Index) -> Index {
+        commit.min(self.match_index)
+    }
+
+    /// A message that names this commit index has left for it.
+    pub(crate) fn told(&mut self, commit: Index) {
+        self.told_commit = self.told_commit.max(commit);
+    }
+
+    /// Whether it should be told of the commit index by a message of its own. While appends are in flight the
+    /// answer to the last of them is the better moment: one notice then covers all.
+    pub(crate) fn needs_commit_notice(&self, commit: Index) -> bool {
+        self.state == ProgressState::Replicate
+            && self.inflight.is_empty()
+            && self.told_commit < self.heartbeat_commit(commit)
+    }
+
+    fn check(&self) {
+        assert!(self.match_index < self.next_index, "match {} next {}", self.match_index, self.next_index);
+        assert!(
+            self.state == ProgressState::Replicate || self.inflight.is_empty(),
+            "in flight while probing"
+        );
+    }
+}

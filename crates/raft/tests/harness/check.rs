@@ -1,0 +1,123 @@
+//! The invariants of Raft (thesis figure 3.2), and that no promise leaves before it is on the disk.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Body, Entry, HardState, Index, Message, Node, NodeId, Position, Role, Term};
+
+use super::Disk;
+
+/// What has been seen of a group since its start.
+#[derive(Default)]
+pub(crate) struct Checker {
+    leaders: BTreeMap<Term, NodeId>,
+    /// Every entry ever committed, and the term in which it was first seen committed.
+    committed: BTreeMap<Index, (Entry, Term)>,
+    /// Per node: term, commit, applied.
+    marks: BTreeMap<NodeId, (Term, Index, Index)>,
+}
+
+impl Checker {
+    pub(crate) fn on_start(&mut self, id: NodeId) {
+        // Commit and applied are learned again; the term is not forgotten.
+        let term = self.marks.get(&id).map(|mark| mark.0).unwrap_or_default();
+        let _ = term;
+        self.marks.remove(&id);
+    }
+
+    pub(crate) fn on_step(&mut self, id: NodeId, node: &Node, apply: &[Entry]) {
+        self.monotonic(id, node, apply);
+        self.state_machine_safety(id, node, apply);
+        if node.role() == Role::Leader {
+            self.election_safety(id, node);
+        }
+    }
+
+    fn monotonic(&mut self, id: NodeId, node: &Node, apply: &[Entry]) {
+        let (term, commit, mut applied) = self.marks.get(&id).copied().unwrap_or_default();
+        assert!(node.term() >= term, "{id}: the term fell");
+        assert!(node.commit() >= commit, "{id}: the commit index fell");
+        for entry in apply {
+            assert_eq!(entry.position.index, applied.next(), "{id}: applied out of order");
+            applied = entry.position.index;
+        }
+        assert_eq!(applied, node.applied());
+        assert_eq!(applied, node.commit(), "{id}: committed entries are handed over at once");
+        assert!(node.commit() <= node.last().index);
+        assert!(node.durable() <= node.last().index);
+        self.marks.insert(id, (node.term(), node.commit(), applied));
+    }
+
+    fn state_machine_safety(&mut self, id: NodeId, node: &Node, apply: &[Entry]) {
+        for entry in apply {
+            let known = self.committed.entry(entry.position.index).or_insert((entry.clone(), node.term()));
+            assert_eq!(&known.0, entry, "{id} applied another entry");
+        }
+    }
+
+    /// One leader a term, and it holds every entry that was committed in an earlier term.
+    fn election_safety(&mut self, id: NodeId, node: &Node) {
+        let known = *self.leaders.entry(node.term()).or_insert(id);
+        assert_eq!(known, id, "two leaders in term {}", node.term());
+        let Some((&last, _)) = self.committed.last_key_value() else { return };
+        let from = Index(last.0.saturating_sub(8));
+        for (index, (entry, term)) in self.committed.range(from..) {
+            if *term < node.term() {
+                assert_eq!(node.entry(*index), Some(entry), "leader {id} lacks a committed entry");
+            }
+        }
+    }
+
+    /// Whatever leaves must be held by the disk, were it cut off at this instant.
+    pub(crate) fn on_send(&self, from: NodeId, to: NodeId, message: &Message, disk: &Disk) {
+        let HardState { term, vote } = disk.hard_state;
+        match &message.body {
+            Body::PreVote { .. } | Body::PreVoteReply { granted: true } => return,
+            Body::Vote { last } => {
+                assert!(
+                    term > message.term || vote == Some(from),
+                    "{from} campaigns before its own vote is durable"
+                );
+                assert!(
+                    term > message.term || disk.holds(*last),
+                    "{from} campaigns with a log that is not durable"
+                );
+            }
+            Body::VoteReply { granted: true } => {
+                assert!(
+                    term > message.term || vote == Some(to),
+                    "{from} promised a vote that is not durable"
+                );
+            }
+            Body::Appended { matched } => {
+                assert!(
+                    disk.entries.len() as u64 >= matched.0,
+                    "{from} acknowledged {matched} before it is durable"
+                );
+            }
+            Body::PreVoteReply { granted: false }
+            | Body::VoteReply { granted: false }
+            | Body::Append { .. }
+            | Body::Rejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. } => {}
+        }
+        assert!(term >= message.term, "{from} spoke in term {} before it is durable", message.term);
+    }
+
+    /// Two logs that hold an entry of the same position are equal up to it.
+    pub(crate) fn log_matching(nodes: &[&Node]) {
+        for (place, one) in nodes.iter().enumerate() {
+            for other in &nodes[place + 1..] {
+                let mut index = one.last().index.min(other.last().index);
+                while index > Index::ZERO && one.term_at(index) != other.term_at(index) {
+                    index = index.previous();
+                }
+                let common = Position::new(one.term_at(index).unwrap(), index);
+                while index > Index::ZERO {
+                    assert_eq!(one.entry(index), other.entry(index), "logs differ below {common}");
+                    index = index.previous();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A group of nodes in memory: each with its disk and its queue of writes, and a network between them that
+//! delivers only what it is told to. Every step is checked against the invariants of Raft.
+
+#![allow(dead_code, reason = "each test binary uses its part of the harness")]
+#![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
+mod check;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quorate_raft::{
+    Config, Effects, Entry, Envelope, HardState, Index, Input, Limits, Message, Node, NodeId, Persist,
+    Position, ReadOutcome, ReadToken, Refusal, Restored,
+};
+
+use check::Checker;
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn write(&mut self, hard_state: Option<HardState>, entries: &[Entry]) {
+        if let Some(hard_state) = hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(first) = entries.first() {
+            let kept = usize::try_from(first.position.index.0 - 1).unwrap();
+            assert!(kept <= self.entries.len(), "a write that leaves a gap on the disk");
+            self.entries.truncate(kept);
+            self.entries.extend_from_slice(entries);
+        }
+    }
+
+    pub(crate) fn holds(&self, position: Position) -> bool {
+        position == Position::ZERO || self.term_at(position.index) == Some(position.term)
+    }
+
+    pub(crate) fn term_at(&self, index: Index) -> Option<quorate_raft::Term> {
+        let offset = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.entries.get(offset).map(|entry| entry.position.term)
+    }
+}
+
+/// One server: a node while it runs, and what it leaves behind when it does not.
+pub(crate) struct Server {
+    pub(crate) node: Option<Node>,
+    pub(crate) disk: Disk,
+    pub(crate) writes: VecDeque<Persist>,
+    pub(crate) clock: u64,
+    starts: u64,
+}
+
+/// A message under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) limits: Limits,
+    pub(crate) seed: u64,
+    pub(crate) servers: BTreeMap<NodeId, Server>,
+    pub(crate) network: VecDeque<Flight>,
+    /// Links that deliver nothing, each in one direction.
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// Whether writes complete at once.
+    pub(crate) auto_persist: bool,
+    /// Lines of what happened; `None` keeps no trace.
+    pub(crate) trace: Option<String>,
+    /// Messages that left, by kind.
+    pub(crate) sent: BTreeMap<&'static str, u64>,
+    pub(crate) confirmed: Vec<(NodeId, ReadToken, Index)>,
+    pub(crate) refused: Vec<(NodeId, ReadToken, Refusal)>,
+    check: Checker,
+}
+
+pub(crate) fn node_id(id: u64) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+/// Limits in which a script stays short.
+pub(crate) fn test_limits() -> Limits {
+    Limits {
+        heartbeat_ticks: 2,
+        election_ticks_min: 10,
+        election_ticks_max: 20,
+        entry_bytes_max: 1_000,
+        append_bytes_max: 1_000,
+        inflight_bytes_max: 4_000,
+        inflight_messages_max: 4,
+        uncommitted_bytes_max: 4_000,
+        reads_waiting_max: 4,
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(nodes: u64, seed: u64, limits: Limits) -> Self {
+        let mut cluster = Self {
+            limits,
+            seed,
+            servers: BTreeMap::new(),
+            network: VecDeque::new(),
+            cut: BTreeSet::new(),
+            auto_persist: true,
+            trace: None,
+            sent: BTreeMap::new(),
+            confirmed: Vec::new(),
+            refused: Vec::new(),
+            check: Checker::default(),
+        };
+        for id in (1..=nodes).map(node_id) {
+            let server =
+                Server { node: None, disk: Disk::default(), writes: VecDeque::new(), clock: 0, starts: 0 };
+            cluster.servers.insert(id, server);
+        }
+        for id in cluster.ids() {
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.servers.keys().copied().collect()
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        self.servers[&id].node.as_ref().unwrap_or_else(|| panic!("{id} is down"))
+    }
+
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.servers[&id].node.is_some()
+    }
+
+    /// Starts a server from what its disk holds.
+    pub(crate) fn start(&mut self, id: NodeId) {
+        let voters = self.servers.keys().copied().collect();
+        let server = self.servers.get_mut(&id).unwrap();
+        assert!(server.node.is_none(), "{id} is up already");
+        server.starts += 1;
+        let seed = self.seed.wrapping_mul(1_000).wrapping_add(server.starts);
+        let config = Config { id, voters, limits: self.limits.clone(), seed };
+        let entries = server.disk.entries.clone();
+        let restored = Restored { hard_state: server.disk.hard_state, base: Position::ZERO, entries };
+        server.node = Some(Node::new(config, restored));
+        self.check.on_start(id);
+    }
+
+    /// Ends a server: memory is gone, and of the writes under way the first `survivors` reached the disk.
+    pub(crate) fn crash(&mut self, id: NodeId, survivors: usize) {
+        let server = self.servers.get_mut(&id).unwrap();
+        server.node = None;
+        for persist in server.writes.drain(..).take(survivors) {
+            server.disk.write(persist.hard_state, &persist.entries);
+        }
+    }
+
+    /// One step of one node, with all that follows at once.
+    pub(crate) fn step(&mut self, id: NodeId, input: Input) {
+        let Some(node) = self.servers.get_mut(&id).unwrap().node.as_mut() else { return };
+        let before = show::Before::of(node);
+        let shown = self.trace.is_some().then(|| input.clone());
+        let effects = node.step(input);
+        if let Some(input) = shown {
+            self.show_step(id, &before, &input, &effects);
+        }
+        self.perform(id, effects);
+        if self.auto_persist {
+            self.persist(id, usize::MAX);
+        }
+    }
+
+    fn perform(&mut self, id: NodeId, effects: Effects) {
+        let Effects { send_now, persist, apply, proposed: _, reads } = effects;
+        self.send(id, send_now);
+        self.servers.get_mut(&id).unwrap().writes.extend(persist);
+        self.check.on_step(id, self.servers[&id].node.as_ref().unwrap(), &apply);
+        for outcome in reads {
+            match outcome {
+                ReadOutcome::Confirmed { token, index } => self.confirmed.push((id, token, index)),
+                ReadOutcome::Refused { token, refusal } => self.refused.push((id, token, refusal)),
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeId, envelopes: Vec<Envelope>) {
+        for Envelope { to, message } in envelopes {
+            self.check.on_send(from, to, &message, &self.servers[&from].disk);
+            *self.sent.entry(show::kind(&message.body)).or_default() += 1;
+            self.network.push_back(Flight { from, to, message });
+        }
+    }
+
+    /// Completes up to `count` writes of a node with one sync, as a disk does that takes all that wait.
+    pub(crate) fn persist(&mut self, id: NodeId, count: usize) {
+        loop {
+            let server = self.servers.get_mut(&id).unwrap();
+            let count = count.min(server.writes.len());
+            if count == 0 || server.node.is_none() {
+                return;
+            }
+            let synced: Vec<Persist> = server.writes.drain(..count).collect();
+            for persist in &synced {
+                server.disk.write(persist.hard_state, &persist.entries);
+            }
+            let mut last = None;
+            for persist in synced {
+                last = Some(persist.write);
+                self.show_sends(id, &persist.send_after);
+                self.send(id, persist.send_after);
+            }
+            let auto_persist = std::mem::replace(&mut self.auto_persist, false);
+            self.step(id, Input::Persisted { write: last.unwrap() });
+            self.auto_persist = auto_persist;
+            if !auto_persist {
+                return;
+            }
+        }
+    }
+
+    /// Delivers the message at this place of the network, or loses it on a cut link or a server that is down.
+    pub(crate) fn deliver_at(&mut self, place: usize, keeps: bool) {
+        let flight = self.network[place].clone();
+        if !keeps {
+            self.network.remove(place);
+        }
+        if self.cut.contains(&(flight.from, flight.to)) || !self.is_up(flight.to) {
+            return;
+        }
+        self.step(flight.to, Input::Message { from: flight.from, message: flight.message });
+    }
+
+    /// Delivers until nothing is under way.
+    pub(crate) fn deliver_all(&mut self) {
+        let mut delivered = 0;
+        while !self.network.is_empty() {
+            self.deliver_at(0, false);
+            delivered += 1;
+            assert!(delivered < 100_000, "the group talks without end");
+        }
+    }
+
+    pub(crate) fn tick(&mut self, id: NodeId) {
+        let server = self.servers.get_mut(&id).unwrap();
+        server.clock += 1;
+        let clock = server.clock;
+        self.step(id, Input::Tick { clock });
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leaders = self.servers.iter().filter_map(|(id, server)| {
+            let node = server.node.as_ref()?;
+            (node.role() == quorate_raft::Role::Leader).then(|| (node.term(), *id))
+        });
+        leaders.max().map(|(_, id)| id)
+    }
+
+    /// The messages under way from this node are lost.
+    pub(crate) fn lose_sent_by(&mut self, id: NodeId) {
+        self.network.retain(|flight| flight.from != id);
+    }
+}
