@@ -1,1 +1,25 @@
-//! placeholder
+//! What a node remembers: its identity, and a write-ahead log of hard state and entries in segments.
+//!
+//! It knows nothing of Raft's rules, of time, of threads or of async code, and touches the world only through
+//! [`Disk`]. The format byte by byte, the rules and the assumptions about media are in `docs/storage.md`.
+//!
+//! The order of the files: [`disk`] is the door to the world and [`SimDisk`] the one in memory; [`identity`]
+//! says whose folder it is; `record` is the layout of one record; `recovery` reads a log and judges it;
+//! [`Wal`] writes it; and [`Folder`] opens all of it in the one right order.
+#![forbid(unsafe_code)]
+
+pub mod disk;
+mod folder;
+pub mod identity;
+mod record;
+mod recovery;
+mod sim_disk;
+mod wal;
+
+pub use disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};
+pub use folder::{Folder, FolderConfig, FolderError};
+pub use identity::{ClusterId, Identity, IdentityError, Incarnation, Member};
+pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
+pub use recovery::{Cut, Damage, LogError, Outcome};
+pub use sim_disk::SimDisk;
+pub use wal::{IfMissing, OpenError, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig, WriteError};

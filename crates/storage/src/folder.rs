@@ -1,0 +1,84 @@
+//! Opens a data folder in the one right order: lock, identity, log. Knows nothing of founding.
+
+use std::sync::Arc;
+
+use quorate_raft::{NodeId, Restored};
+
+use crate::disk::{Disk, DiskError, FolderLock};
+use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
+use crate::wal::{IfMissing, OpenError, Wal, WalConfig, segments};
+
+/// How to open a data folder.
+#[derive(Clone, Debug)]
+pub struct FolderConfig {
+    /// The node that is started on it.
+    pub node: NodeId,
+    /// The incarnation it gets if it is empty: drawn at random by the caller, for every start anew.
+    pub fresh_incarnation: Incarnation,
+    /// See [`WalConfig::segment_bytes`].
+    pub segment_bytes: u64,
+}
+
+/// An open data folder. Its parts go where they are needed: the log to the thread of the disk.
+pub struct Folder {
+    /// Whose it is. When founding is done, [`identity::store`] what [`Identity::founded`] says, before the
+    /// first vote.
+    pub identity: Identity,
+    /// Its log.
+    pub wal: Wal,
+    /// What the log held.
+    pub restored: Restored,
+    /// Keep it as long as anything of the folder is used.
+    pub lock: Box<dyn FolderLock>,
+}
+
+/// Why a data folder was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Stop the other server, or use another folder.
+    #[error(
+        "the data folder is in use by another server: stop that one, or give this one a folder of its own"
+    )]
+    InUse,
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// See [`IdentityError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is a log, and nothing that says whose.
+    #[error(
+        "the data folder holds a log and no file {IDENTITY_FILE}: it is not known any more whose data this is; keep \
+         the folder for examination and do not start a server on it"
+    )]
+    IdentityMissing,
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+impl Folder {
+    /// Takes the folder, and reads it; an empty one becomes the node's own.
+    pub fn open(disk: Arc<dyn Disk>, config: &FolderConfig) -> Result<Self, FolderError> {
+        let lock = disk.lock().map_err(|error| match error.is_in_use() {
+            true => FolderError::InUse,
+            false => FolderError::Disk(error),
+        })?;
+        let identity = match identity::load(&*disk, config.node)? {
+            Some(identity) => identity,
+            None if !segments(&*disk)?.is_empty() => return Err(FolderError::IdentityMissing),
+            None => {
+                let identity = Identity::new(config.node, config.fresh_incarnation);
+                identity::store(&*disk, &identity)?;
+                identity
+            }
+        };
+        // The identity comes before the log, and founding after it: only a folder that has never been able to
+        // vote may be without one.
+        let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
+        let config =
+            WalConfig { owner: identity.incarnation, segment_bytes: config.segment_bytes, if_missing };
+        let (wal, restored) = Wal::open(disk, &config)?;
+        Ok(Self { identity, wal, restored, lock })
+    }
+}

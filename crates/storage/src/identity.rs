@@ -1,0 +1,289 @@
+//! Whose data folder this is: the node, the incarnation drawn when the folder was made, and the cluster it
+//! was founded into. Knows nothing of the log, nor of how members find each other.
+//!
+//! The file is written aside, synced, renamed, and the folder synced, so that at every instant the old or the
+//! new one is there whole. Layout (little-endian; `docs/storage.md`):
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `QRTIDENT` |
+//! | 8 | 4 | CRC-32C of all bytes from 12 on |
+//! | 12 | 4 | format version, 1 |
+//! | 16 | 4 | length of the file |
+//! | 20 | 4 | number of founding members, 0 = not founded |
+//! | 24 | 8 | node id |
+//! | 32 | 8 | incarnation |
+//! | 40 | 16 | cluster id, zeros = not founded |
+//! | 56 | 8 | reserved, zeros |
+//! | 64 | 16 each | founding members in ascending order: node id, incarnation |
+
+use std::fmt;
+use std::num::NonZeroU128;
+
+use quorate_raft::NodeId;
+
+use crate::disk::{Disk, DiskError, read_file};
+
+/// The name of the identity file in the data folder.
+pub const IDENTITY_FILE: &str = "identity";
+/// Where a new identity is written before it takes that name. A left-over one means nothing.
+const ASIDE_FILE: &str = "identity.new";
+/// The version of the format that this code writes, and the newest it reads.
+const IDENTITY_FORMAT: u32 = 1;
+/// Founding members at most: 7 are the largest cluster, the rest is room.
+pub const MEMBERS_MAX: usize = 64;
+
+const MAGIC: &[u8; 8] = b"QRTIDENT";
+const FIXED_BYTES: usize = 64;
+const MEMBER_BYTES: usize = 16;
+
+/// Drawn at random when a data folder is made: the same node id with another incarnation is a node that has
+/// forgotten its votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Names a cluster for ever: the hash of its founding list. Never 0: "not founded" is `Option::None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(NonZeroU128);
+
+impl ClusterId {
+    /// `None` for 0.
+    pub fn new(id: u128) -> Option<Self> {
+        NonZeroU128::new(id).map(Self)
+    }
+
+    /// The number, not 0.
+    pub fn get(self) -> u128 {
+        self.0.get()
+    }
+
+    /// The cluster that these members found. The order in which they are given does not matter.
+    ///
+    /// FNV-1a, 128 bits, over the text `quorate cluster 1` and then, in ascending order, each node id and
+    /// each incarnation as 8 little-endian bytes; 0 becomes 1. It need not resist an attacker, who could as
+    /// well claim any id: it must only tell clusters apart, and the incarnations in it are random.
+    pub fn of(members: &[Member]) -> Self {
+        const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        const PRIME: u128 = (1 << 88) + 0x13b;
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        let mut hash = OFFSET_BASIS;
+        let mut absorb = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
+            }
+        };
+        absorb(b"quorate cluster 1");
+        for member in &sorted {
+            absorb(&member.id.get().to_le_bytes());
+            absorb(&member.incarnation.0.to_le_bytes());
+        }
+        Self(NonZeroU128::new(hash).unwrap_or(NonZeroU128::MIN))
+    }
+}
+
+/// Thirty-two hexadecimal digits.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// One founding member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Who.
+    pub id: NodeId,
+    /// Which data folder of it.
+    pub incarnation: Incarnation,
+}
+
+/// Whose folder it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This node.
+    pub node: NodeId,
+    /// Drawn when the folder was made.
+    pub incarnation: Incarnation,
+    /// All founding members in ascending order, this node among them; empty as long as the cluster is not
+    /// founded. A node with an empty list never votes and never campaigns.
+    pub founding: Vec<Member>,
+}
+
+impl Identity {
+    /// A new folder's identity, not founded.
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
+        Self { node, incarnation, founding: Vec::new() }
+    }
+
+    /// The same node, founded with these members.
+    ///
+    /// # Panics
+    /// If this node with this incarnation is not among them, a node id is there twice, there are more than
+    /// [`MEMBERS_MAX`], or another founding is on record: a node is founded once.
+    #[must_use]
+    pub fn founded(&self, members: &[Member]) -> Self {
+        let mut founding = members.to_vec();
+        founding.sort_unstable();
+        assert!(self.founding.is_empty() || self.founding == founding, "founded twice, differently");
+        assert!(founding.len() <= MEMBERS_MAX, "more founding members than the limit");
+        assert!(self.is_among(&founding), "founded without this node");
+        assert!(are_distinct(&founding), "a node id is there twice");
+        Self { founding, ..self.clone() }
+    }
+
+    /// The cluster, once founded.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        (!self.founding.is_empty()).then(|| ClusterId::of(&self.founding))
+    }
+
+    fn is_among(&self, members: &[Member]) -> bool {
+        members.contains(&Member { id: self.node, incarnation: self.incarnation })
+    }
+}
+
+fn are_distinct(sorted: &[Member]) -> bool {
+    sorted.windows(2).all(|pair| pair[0].id < pair[1].id)
+}
+
+/// Why an identity was not read. The folder has not been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The file is not what this program wrote. Stop: without it nobody can say whether this node has voted.
+    #[error(
+        "{IDENTITY_FILE} is damaged ({what}): it is not known any more whose data this is; keep the folder for \
+         examination and do not start a server on it"
+    )]
+    Damaged {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Start a newer program.
+    #[error(
+        "{IDENTITY_FILE} has format {found}, this program reads up to {IDENTITY_FORMAT}: start a newer version"
+    )]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+    },
+    /// Start with the right `--id`, or the right `--data`.
+    #[error(
+        "this data folder belongs to node {found}, and the server was started as node {expected}: start it with \
+         --id {} or with the data folder of node {expected}", .found.get()
+    )]
+    OtherNode {
+        /// Whose folder it is.
+        found: NodeId,
+        /// Whose it should be.
+        expected: NodeId,
+    },
+}
+
+/// Reads the identity of the folder; `None` where there is none yet.
+pub fn load(disk: &dyn Disk, expected: NodeId) -> Result<Option<Identity>, IdentityError> {
+    if !disk.exists(IDENTITY_FILE)? {
+        return Ok(None);
+    }
+    let identity = decode(&read_file(disk, IDENTITY_FILE)?)?;
+    if identity.node != expected {
+        return Err(IdentityError::OtherNode { found: identity.node, expected });
+    }
+    Ok(Some(identity))
+}
+
+/// Stores the identity; durable when it returns. After an error the old one or the new one is there.
+pub fn store(disk: &dyn Disk, identity: &Identity) -> Result<(), DiskError> {
+    if disk.exists(ASIDE_FILE)? {
+        disk.remove(ASIDE_FILE)?;
+    }
+    let mut file = disk.create(ASIDE_FILE)?;
+    file.write_at(0, &encode(identity))?;
+    // The content before the name: a power cut must not leave the name on a file of which half is there.
+    file.sync_data()?;
+    drop(file);
+    disk.rename(ASIDE_FILE, IDENTITY_FILE)?;
+    // A founding that a power cut takes back would let this node be founded again, with votes forgotten.
+    disk.sync_folder()
+}
+
+/// The bytes of the file.
+fn encode(identity: &Identity) -> Vec<u8> {
+    let members = u32::try_from(identity.founding.len()).expect("at most MEMBERS_MAX");
+    let length =
+        u32::try_from(FIXED_BYTES + identity.founding.len() * MEMBER_BYTES).expect("at most MEMBERS_MAX");
+    let cluster = identity.cluster().map_or(0, ClusterId::get);
+    let mut bytes = Vec::with_capacity(length as usize);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&IDENTITY_FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&members.to_le_bytes());
+    bytes.extend_from_slice(&identity.node.get().to_le_bytes());
+    bytes.extend_from_slice(&identity.incarnation.0.to_le_bytes());
+    bytes.extend_from_slice(&cluster.to_le_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    for member in &identity.founding {
+        bytes.extend_from_slice(&member.id.get().to_le_bytes());
+        bytes.extend_from_slice(&member.incarnation.0.to_le_bytes());
+    }
+    let checksum = crc32c::crc32c(&bytes[12..]);
+    bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
+    let damaged = |what| IdentityError::Damaged { what };
+    if bytes.len() < FIXED_BYTES {
+        return Err(damaged("it is too short"));
+    }
+    if &bytes[..8] != MAGIC {
+        return Err(damaged("it does not begin as an identity does"));
+    }
+    if crc32c::crc32c(&bytes[12..]) != u32_at(bytes, 8) {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let format = u32_at(bytes, 12);
+    if format > IDENTITY_FORMAT {
+        return Err(IdentityError::NewerFormat { found: format });
+    }
+    let count = u32_at(bytes, 20) as usize;
+    let length = FIXED_BYTES + count * MEMBER_BYTES;
+    if format == 0 || count > MEMBERS_MAX || bytes.len() != length || u32_at(bytes, 16) as usize != length {
+        return Err(damaged("its length is wrong"));
+    }
+    let no_node = || damaged("it names a node 0");
+    let mut founding = Vec::with_capacity(count);
+    for member in bytes[FIXED_BYTES..].chunks_exact(MEMBER_BYTES) {
+        let id = NodeId::new(u64_at(member, 0)).ok_or_else(no_node)?;
+        founding.push(Member { id, incarnation: Incarnation(u64_at(member, 8)) });
+    }
+    let node = NodeId::new(u64_at(bytes, 24)).ok_or_else(no_node)?;
+    let identity = Identity { node, incarnation: Incarnation(u64_at(bytes, 32)), founding };
+    let founding = &identity.founding;
+    if !founding.is_empty() && (!identity.is_among(founding) || !are_distinct(founding)) {
+        return Err(damaged("its founding members make no sense"));
+    }
+    let cluster = u128::from_le_bytes(bytes[40..56].try_into().expect("16 bytes"));
+    if identity.cluster().map_or(0, ClusterId::get) != cluster {
+        return Err(damaged("its cluster is not the one of its founding members"));
+    }
+    Ok(identity)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}

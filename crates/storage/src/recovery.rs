@@ -1,0 +1,400 @@
+//! Reads the log's bytes and judges them: clean, torn, or damaged. Pure: bytes in, judgement out; knows no
+//! disk, and changes nothing.
+//!
+//! Each valid record names an offset up to which the log was synced when it was written. Those claims are
+//! true for ever, because nothing below a claim is ever cut. So the first place where the chain of records
+//! breaks is **damage** if it lies below any claim of any valid record, also of one behind the break; and a
+//! **torn tail** otherwise: what was being written when the power failed, of which nobody has been promised
+//! anything.
+//!
+//! Three more claims are made without a record's field:
+//! - a segment's header claims all segments before it, because they are synced whole before it is written;
+//! - a seal, the last record of a full segment, claims that the next segment's file exists;
+//! - the file of segment n claims the header of segment n-1, because that is synced before the file is made.
+
+use quorate_raft::{Entry, HardState, Index, Position};
+
+use crate::identity::Incarnation;
+use crate::record::{self, ALIGNMENT, Body, HEAD_BYTES, LogOffset, NoRecord, Record, SegmentHeader};
+
+/// The log is not readable as it is. Nothing has been changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// Something that was synced is not there any more. Replace the node.
+    #[error(
+        "the log is damaged: {} is not readable, although it was synced up to {}. {}; this server must not start \
+         on it, since it may have voted for or acknowledged what is lost. {KEEP}", .0.at, .0.synced, from(.0.index)
+    )]
+    Damaged(Damage),
+    /// A segment's file is gone.
+    #[error("the log is damaged: the file {file} is missing. {}; {KEEP}", from(*.index))]
+    MissingSegment {
+        /// Its name.
+        file: String,
+        /// The first index that may be lost.
+        index: Index,
+    },
+    /// A segment's file was made shorter or longer by someone else.
+    #[error("the log is damaged: {file} has {found} bytes and was made with {expected}. {}; {KEEP}", from(*.index))]
+    WrongLength {
+        /// Its name.
+        file: String,
+        /// What it was made with.
+        expected: u64,
+        /// What it has.
+        found: u64,
+        /// The first index that may be lost.
+        index: Index,
+    },
+    /// Start a newer program.
+    #[error(
+        "{at} has format {found}, this program reads up to {}: start a newer version",
+        record::FORMAT_VERSION
+    )]
+    NewerFormat {
+        /// Where.
+        at: LogOffset,
+        /// The version of the record there.
+        found: u8,
+    },
+    /// Put the right file there.
+    #[error(
+        "{file} belongs to another data folder: its incarnation is {found}, this folder's is {expected}. Somebody has \
+         copied it here; keep the folder for examination and do not start a server on it"
+    )]
+    Foreign {
+        /// The file.
+        file: String,
+        /// The incarnation in it.
+        found: Incarnation,
+        /// This folder's.
+        expected: Incarnation,
+    },
+    /// A valid record contradicts those before it: a mistake of the program that wrote it.
+    #[error("the log makes no sense from {at} on: {what}. {}; {KEEP}", from(*.index))]
+    Senseless {
+        /// Where.
+        at: LogOffset,
+        /// What it says.
+        what: &'static str,
+        /// The first index concerned.
+        index: Index,
+    },
+}
+
+const KEEP: &str = "Keep the folder for examination; the other servers hold the data, and go on as long as they are a \
+                    majority. To bring this server back, restore its folder from a copy taken after it last stopped; an \
+                    older copy, or an empty folder under the same id, has forgotten votes";
+
+fn from(index: Index) -> String {
+    format!("Entries from index {index} on may be lost")
+}
+
+/// Where synced bytes are not readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The first place that is not readable.
+    pub at: LogOffset,
+    /// Up to here it was synced.
+    pub synced: LogOffset,
+    /// The first index that may be lost.
+    pub index: Index,
+}
+
+/// A torn tail: what was being written when the power failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The log ends here; all bytes from here on are overwritten with zeros.
+    pub at: LogOffset,
+    /// The index that the next entry will have.
+    pub index: Index,
+}
+
+/// How a readable log was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ends with a whole record, and zeros.
+    Clean,
+    /// It ends with something that was never promised.
+    Torn(Cut),
+}
+
+/// A log that can be gone on with.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) outcome: Outcome,
+    pub(crate) hard_state: HardState,
+    pub(crate) base: Position,
+    pub(crate) last: Position,
+    pub(crate) entries: Vec<Entry>,
+    /// The last record's number and checksum.
+    pub(crate) number: u64,
+    pub(crate) checksum: u32,
+    /// Behind the last record.
+    pub(crate) end: LogOffset,
+    /// Bytes of that segment's file.
+    pub(crate) segment_bytes: u64,
+    /// The last record is a seal: the next one begins a new segment.
+    pub(crate) sealed: bool,
+    /// In the segment of `end`: what is not known to be synced, up to `end`.
+    pub(crate) tail: Vec<u8>,
+    /// The last record is a marker.
+    pub(crate) marked: bool,
+    /// The segment after that of `end`.
+    pub(crate) next: Option<Unused>,
+}
+
+/// A segment without a record that counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unused {
+    /// Nothing but zeros.
+    pub(crate) is_blank: bool,
+    /// The length of its file.
+    pub(crate) bytes: u64,
+}
+
+/// Takes the segments in order, then judges.
+pub(crate) struct Scan {
+    owner: Incarnation,
+    base: Position,
+    hard_state: HardState,
+    last: Position,
+    entries: Vec<Entry>,
+    number: u64,
+    checksum: u32,
+    sealed: bool,
+    /// Behind the last record of the chain.
+    end: LogOffset,
+    /// The bytes of the segment of `end`.
+    bytes: Vec<u8>,
+    /// The first place where the chain breaks.
+    broken: Option<LogOffset>,
+    /// The first place where something else than zeros follows a break.
+    torn: Option<LogOffset>,
+    /// A segment that is not begun.
+    next: Option<Unused>,
+    marked: bool,
+    /// The highest claim of any valid record.
+    synced: LogOffset,
+    /// The last segment that was given.
+    segment: u64,
+}
+
+impl Scan {
+    pub(crate) fn new(owner: Incarnation) -> Self {
+        Self {
+            owner,
+            base: Position::ZERO,
+            hard_state: HardState::default(),
+            last: Position::ZERO,
+            entries: Vec::new(),
+            number: 0,
+            checksum: 0,
+            sealed: false,
+            end: LogOffset::default(),
+            bytes: Vec::new(),
+            broken: None,
+            torn: None,
+            next: None,
+            marked: false,
+            synced: LogOffset::default(),
+            segment: 0,
+        }
+    }
+
+    /// Reads the next segment.
+    pub(crate) fn segment(&mut self, number: u64, bytes: Vec<u8>) -> Result<(), LogError> {
+        if number != self.segment + 1 {
+            return Err(self.missing(self.segment + 1));
+        }
+        self.check_owner(number, &bytes)?;
+        if self.segment > 0 {
+            // The file is made after the header of the segment before it was synced.
+            self.claim(LogOffset::new(self.segment, 1));
+        }
+        self.segment = number;
+        // The log goes on in another segment only behind a seal.
+        if self.number > 0 && !self.sealed {
+            self.broken.get_or_insert(self.end);
+        }
+        let end = if self.broken.is_some() { 0 } else { self.follow(number, &bytes)? };
+        let rest = LogOffset::new(number, end as u64);
+        let is_blank = bytes[end..].iter().all(|byte| *byte == 0);
+        if !is_blank {
+            self.broken.get_or_insert(rest);
+            self.torn.get_or_insert(rest);
+            self.search(number, end, &bytes)?;
+        }
+        if end > 0 {
+            self.bytes = bytes;
+        } else {
+            self.broken.get_or_insert(rest);
+            self.next = Some(Unused { is_blank, bytes: bytes.len() as u64 });
+        }
+        Ok(())
+    }
+
+    /// Says what it all means. `None` if there is no record at all and none is missed.
+    pub(crate) fn judge(self) -> Result<Option<Recovered>, LogError> {
+        if let Some(at) = self.broken
+            && at < self.synced
+        {
+            let damage = Damage { at, synced: self.synced, index: self.last.index.next() };
+            return Err(LogError::Damaged(damage));
+        }
+        if self.sealed && self.end.segment == self.segment {
+            return Err(self.missing(self.segment + 1));
+        }
+        if self.number == 0 {
+            return Ok(None);
+        }
+        let index = self.last.index.next();
+        let outcome = self.torn.map_or(Outcome::Clean, |at| Outcome::Torn(Cut { at, index }));
+        let known = if self.synced.segment < self.end.segment { 0 } else { self.synced.min(self.end).offset };
+        let end = usize::try_from(self.end.offset).expect("an offset in memory");
+        let known = usize::try_from(known).expect("an offset in memory");
+        Ok(Some(Recovered {
+            outcome,
+            hard_state: self.hard_state,
+            base: self.base,
+            last: self.last,
+            entries: self.entries,
+            number: self.number,
+            checksum: self.checksum,
+            end: self.end,
+            segment_bytes: self.bytes.len() as u64,
+            sealed: self.sealed,
+            tail: self.bytes[known..end].to_vec(),
+            next: self.next,
+            marked: self.marked,
+        }))
+    }
+
+    fn check_owner(&self, number: u64, bytes: &[u8]) -> Result<(), LogError> {
+        match record::header_owner(bytes, number) {
+            Some(found) if found != self.owner => {
+                let file = LogOffset::new(number, 0).file();
+                Err(LogError::Foreign { file, found, expected: self.owner })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Follows the chain from the segment's beginning; returns where it ends.
+    fn follow(&mut self, number: u64, bytes: &[u8]) -> Result<usize, LogError> {
+        let mut at = 0;
+        // The log's very first segment follows nothing; every other one follows a seal.
+        let mut open = self.number == 0 || self.sealed;
+        while open && at < bytes.len() {
+            let place = LogOffset::new(number, at as u64);
+            let Some(record) = self.read(place, &bytes[at..])? else { break };
+            if record.head.number != self.number + 1 || record.head.previous_checksum != self.checksum {
+                if at == 0 {
+                    return Err(self.senseless(place, "this segment does not follow the one before it"));
+                }
+                break;
+            }
+            if (at == 0) != matches!(record.body, Body::Header(_)) {
+                return Err(self.senseless(place, "a segment header is not where a segment begins"));
+            }
+            self.claim(record.head.synced);
+            self.number = record.head.number;
+            self.checksum = record.checksum;
+            at += record.bytes;
+            self.end = LogOffset::new(number, at as u64);
+            self.sealed = matches!(record.body, Body::Seal);
+            self.marked = matches!(record.body, Body::Marker);
+            open = !self.sealed;
+            match record.body {
+                Body::Header(header) => self.header(place, &header, bytes.len() as u64)?,
+                Body::Write { hard_state, entries } => self.write(place, hard_state, entries)?,
+                Body::Marker | Body::Seal => {}
+            }
+        }
+        Ok(at)
+    }
+
+    /// Looks behind a break for records that claim something.
+    fn search(&mut self, number: u64, from: usize, bytes: &[u8]) -> Result<(), LogError> {
+        let mut at = from;
+        while at + HEAD_BYTES <= bytes.len() {
+            at += match self.read(LogOffset::new(number, at as u64), &bytes[at..])? {
+                Some(record) => {
+                    self.claim(record.head.synced);
+                    record.bytes
+                }
+                None => ALIGNMENT,
+            };
+        }
+        Ok(())
+    }
+
+    fn read(&self, place: LogOffset, bytes: &[u8]) -> Result<Option<Record>, LogError> {
+        match record::decode(bytes, self.owner, place.segment) {
+            Ok(record) => Ok(Some(record)),
+            Err(NoRecord::Invalid) => Ok(None),
+            Err(NoRecord::Newer { found }) => Err(LogError::NewerFormat { at: place, found }),
+            Err(NoRecord::Senseless(what)) => Err(self.senseless(place, what)),
+        }
+    }
+
+    fn header(&mut self, place: LogOffset, header: &SegmentHeader, found: u64) -> Result<(), LogError> {
+        if header.segment_bytes != found {
+            let file = place.file();
+            let index = self.last.index.next();
+            return Err(LogError::WrongLength { file, expected: header.segment_bytes, found, index });
+        }
+        // What the header repeats is what the log before it has said.
+        if header.hard_state != self.hard_state || header.base != self.base {
+            return Err(self.senseless(place, "a segment header contradicts the segment before it"));
+        }
+        if header.last != self.last && header.last.index > header.base.index {
+            return Err(
+                self.senseless(place, "a segment begins at another entry than the one before it ended with")
+            );
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        place: LogOffset,
+        hard_state: Option<HardState>,
+        entries: Vec<Entry>,
+    ) -> Result<(), LogError> {
+        if let Some(hard_state) = hard_state {
+            if hard_state.term < self.hard_state.term {
+                return Err(self.senseless(place, "the term goes back"));
+            }
+            self.hard_state = hard_state;
+        }
+        let Some(first) = entries.first() else { return Ok(()) };
+        if first.position.index > self.last.index.next() || first.position.index <= self.base.index {
+            return Err(self.senseless(place, "entries are missing before it"));
+        }
+        let keep = first.position.index.previous().distance_from(self.base.index);
+        self.entries.truncate(usize::try_from(keep).expect("entries in memory"));
+        let before = self.entries.last().map_or(self.base, |entry| entry.position);
+        self.last = before;
+        for entry in &entries {
+            if entry.position.index != self.last.index.next() || entry.position.term < self.last.term {
+                return Err(self.senseless(place, "its entries do not follow each other"));
+            }
+            self.last = entry.position;
+        }
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    fn claim(&mut self, synced: LogOffset) {
+        self.synced = self.synced.max(synced);
+    }
+
+    fn missing(&self, segment: u64) -> LogError {
+        LogError::MissingSegment { file: LogOffset::new(segment, 0).file(), index: self.last.index.next() }
+    }
+
+    fn senseless(&self, at: LogOffset, what: &'static str) -> LogError {
+        LogError::Senseless { at, what, index: self.last.index.next() }
+    }
+}

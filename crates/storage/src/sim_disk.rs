@@ -1,0 +1,622 @@
+//! A disk in memory that forgets as real ones do, all of it drawn from seeds. Knows nothing of what is
+//! stored.
+//!
+//! What is written is readable at once and durable after a sync. Until then each 512-byte sector lives on its
+//! own: after a power cut it holds its synced content, the newest, or any content it had in between. Names of
+//! files behave alike until the folder is synced. A failed sync drops what it did not write: still readable,
+//! never durable unless it is written again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};
+
+/// What a disk writes at once or not at all.
+const SECTOR_BYTES: usize = 512;
+/// Contents of one unsynced sector that are remembered; the oldest (synced) and the newest always are.
+const SECTOR_VERSIONS_MAX: usize = 6;
+/// What an unlimited disk says is free.
+const FREE_BYTES_UNLIMITED: u64 = 1 << 50;
+
+/// A data folder in memory. A clone is another handle of the same folder, so that it survives its node.
+///
+/// Operations that change something are counted: create, write, sync, remove, rename, sync of the folder.
+#[derive(Clone, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    files: BTreeMap<u64, SimFile>,
+    next_file: u64,
+    names: BTreeMap<String, u64>,
+    synced_names: BTreeMap<String, u64>,
+    unsynced_names: Vec<NameChange>,
+    operations: u64,
+    capacity_bytes: Option<u64>,
+    locked: bool,
+    /// Handles of an earlier life are dead.
+    life: u64,
+    crashed: bool,
+    crash_at: Option<(u64, u64)>,
+    fail_at: Option<u64>,
+    fail_next_sync: bool,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Set(String, u64),
+    Removed(String),
+    Renamed(String, String, u64),
+}
+
+#[derive(Clone, Default)]
+struct SimFile {
+    live: Vec<u8>,
+    synced_size: usize,
+    /// By number, the sectors whose newest content is not durable.
+    unsynced: BTreeMap<usize, Sector>,
+}
+
+/// A content of one sector; shorter at the file's end, empty where the file did not reach.
+type Content = Box<[u8]>;
+
+#[derive(Clone)]
+struct Sector {
+    /// What may be found after a power cut instead of the newest content; the first is the synced one.
+    versions: Vec<Content>,
+    /// Whether a sync will still write it.
+    dirty: bool,
+}
+
+/// How an operation ends.
+enum Fate {
+    Done,
+    Failed,
+    /// Cut in its middle; the process is dead.
+    Cut(Draw),
+}
+
+impl SimDisk {
+    /// An empty folder, without limit or faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Operations so far that changed something.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Cuts the operation of this number (the first is 1) in its middle: `seed` draws how much of it takes
+    /// place. It and all after it fail until [`SimDisk::crash_process`] or [`SimDisk::crash_power`].
+    pub fn crash_at(&self, operation: u64, seed: u64) {
+        self.state().crash_at = Some((operation, seed));
+    }
+
+    /// Whether the crash of [`SimDisk::crash_at`] has struck.
+    pub fn is_crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// Lets the operation of this number (the first is 1) fail once; a sync drops data then.
+    pub fn fail_at(&self, operation: u64) {
+        self.state().fail_at = Some(operation);
+    }
+
+    /// Lets the next sync of a file fail, once; the cache drops data then.
+    pub fn fail_next_sync(&self) {
+        self.state().fail_next_sync = true;
+    }
+
+    /// Limits the bytes of all files together.
+    pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
+        self.state().capacity_bytes = capacity_bytes;
+    }
+
+    /// The process dies: its handles and its lock with it. Unsynced bytes stay readable, and can be lost
+    /// later.
+    pub fn crash_process(&self) {
+        self.state().begin_life();
+    }
+
+    /// The power fails: of what was not synced, a subset drawn from `seed` survives. Seeds 0 and 1 are the
+    /// extremes: nothing, everything.
+    pub fn crash_power(&self, seed: u64) {
+        self.state().crash_power(seed);
+    }
+
+    /// A copy with a life of its own, unsynced content and all.
+    pub fn fork(&self) -> Self {
+        let mut state = self.state().clone();
+        state.begin_life();
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A copy as it would be after a power cut that takes all it can: only what was synced.
+    pub fn durable_image(&self) -> Self {
+        let image = self.fork();
+        image.crash_power(0);
+        image
+    }
+
+    /// The content of a file as it reads now.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.names.get(name).and_then(|file| state.files.get(file)).map(|file| file.live.clone())
+    }
+
+    /// The names of all files, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.state().names.keys().cloned().collect()
+    }
+
+    /// Rot: turns one bit of what is on the medium and of what is read. Returns whether there is such a bit.
+    pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) -> bool {
+        let mut state = self.state();
+        let Some(file) = state.named(name) else { return false };
+        let Ok(offset) = usize::try_from(offset) else { return false };
+        let Some(byte) = file.live.get_mut(offset) else { return false };
+        *byte ^= 1 << (bit % 8);
+        if let Some(sector) = file.unsynced.get_mut(&(offset / SECTOR_BYTES)) {
+            for version in &mut sector.versions {
+                if let Some(byte) = version.get_mut(offset % SECTOR_BYTES) {
+                    *byte ^= 1 << (bit % 8);
+                }
+            }
+        }
+        true
+    }
+
+    /// Puts a file there as if it had always been: for damaged, used or foreign content in tests. `None`
+    /// removes it.
+    pub fn plant(&self, name: &str, content: Option<Vec<u8>>) {
+        let mut state = self.state();
+        if let Some(live) = content {
+            let id = state.next_file;
+            state.next_file += 1;
+            let synced_size = live.len();
+            state.files.insert(id, SimFile { live, synced_size, unsynced: BTreeMap::new() });
+            state.names.insert(name.to_owned(), id);
+            state.synced_names.insert(name.to_owned(), id);
+        } else {
+            state.names.remove(name);
+            state.synced_names.remove(name);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, name: &str, file: u64, life: u64) -> Box<dyn DiskFile> {
+        Box::new(SimHandle { disk: self.clone(), name: name.to_owned(), file, life })
+    }
+}
+
+impl Disk for SimDisk {
+    fn create(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
+        let mut state = self.state();
+        let error = |kind: io::Error| DiskError::new(DiskOperation::Create, name, kind);
+        let fate = state.next_fate().map_err(error)?;
+        if state.names.contains_key(name) {
+            return Err(error(io::ErrorKind::AlreadyExists.into()));
+        }
+        if fate.takes_place() {
+            let id = state.next_file;
+            state.next_file += 1;
+            state.files.insert(id, SimFile::default());
+            state.change_name(NameChange::Set(name.to_owned(), id));
+        }
+        fate.result().map_err(error)?;
+        Ok(self.handle(name, state.names[name], state.life))
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
+        let state = self.state();
+        let error = |source: io::Error| DiskError::new(DiskOperation::Open, name, source);
+        state.check_alive().map_err(error)?;
+        let file = *state.names.get(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+        Ok(self.handle(name, file, state.life))
+    }
+
+    fn exists(&self, name: &str) -> Result<bool, DiskError> {
+        let state = self.state();
+        state.check_alive().map_err(|source| DiskError::new(DiskOperation::Open, name, source))?;
+        Ok(state.names.contains_key(name))
+    }
+
+    fn list(&self) -> Result<Vec<String>, DiskError> {
+        let state = self.state();
+        state.check_alive().map_err(|source| DiskError::folder(DiskOperation::List, source))?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let error = |source: io::Error| DiskError::new(DiskOperation::Remove, name, source);
+        let fate = state.next_fate().map_err(error)?;
+        if !state.names.contains_key(name) {
+            return Err(error(io::ErrorKind::NotFound.into()));
+        }
+        if fate.takes_place() {
+            state.change_name(NameChange::Removed(name.to_owned()));
+        }
+        fate.result().map_err(error)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let error = |source: io::Error| DiskError::new(DiskOperation::Rename, from, source);
+        let fate = state.next_fate().map_err(error)?;
+        let file = *state.names.get(from).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+        if fate.takes_place() {
+            state.change_name(NameChange::Renamed(from.to_owned(), to.to_owned(), file));
+        }
+        fate.result().map_err(error)
+    }
+
+    fn sync_folder(&self) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let error = |source: io::Error| DiskError::folder(DiskOperation::SyncFolder, source);
+        let fate = state.next_fate().map_err(error)?;
+        if matches!(fate, Fate::Done) {
+            state.synced_names = state.names.clone();
+            state.unsynced_names.clear();
+        }
+        fate.result().map_err(error)
+    }
+
+    fn lock(&self) -> Result<Box<dyn FolderLock>, DiskError> {
+        let mut state = self.state();
+        let error = |source: io::Error| DiskError::folder(DiskOperation::Lock, source);
+        state.check_alive().map_err(error)?;
+        if state.locked {
+            return Err(error(io::ErrorKind::WouldBlock.into()));
+        }
+        state.locked = true;
+        Ok(Box::new(SimLock { disk: self.clone(), life: state.life }))
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let state = self.state();
+        state.check_alive().map_err(|source| DiskError::folder(DiskOperation::FreeBytes, source))?;
+        Ok(state.free_bytes())
+    }
+}
+
+struct SimLock {
+    disk: SimDisk,
+    life: u64,
+}
+
+impl FolderLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life == self.life {
+            state.locked = false;
+        }
+    }
+}
+
+struct SimHandle {
+    disk: SimDisk,
+    name: String,
+    file: u64,
+    life: u64,
+}
+
+impl SimHandle {
+    fn error(&self, operation: DiskOperation, source: io::Error) -> DiskError {
+        DiskError::new(operation, &self.name, source)
+    }
+
+    fn check_life(&self, state: &State, operation: DiskOperation) -> Result<(), DiskError> {
+        let source = if state.life == self.life { state.check_alive() } else { Err(crashed()) };
+        source.map_err(|source| self.error(operation, source))
+    }
+}
+
+impl DiskFile for SimHandle {
+    fn size(&self) -> Result<u64, DiskError> {
+        let mut state = self.disk.state();
+        self.check_life(&state, DiskOperation::Read)?;
+        Ok(state.file(self.file).live.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut state = self.disk.state();
+        self.check_life(&state, DiskOperation::Read)?;
+        let live = &state.file(self.file).live;
+        let part = usize::try_from(offset).ok().and_then(|from| live.get(from..)?.get(..buffer.len()));
+        let Some(part) = part else {
+            let source = io::ErrorKind::UnexpectedEof.into();
+            return Err(self.error(DiskOperation::Read, source).at(offset));
+        };
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.disk.state();
+        self.check_life(&state, DiskOperation::Write)?;
+        let error = |source: io::Error| self.error(DiskOperation::Write, source).at(offset);
+        let mut fate = state.next_fate().map_err(error)?;
+        let from = usize::try_from(offset).expect("an offset in memory");
+        let size = state.file(self.file).live.len();
+        let growth = (from + bytes.len()).saturating_sub(size) as u64;
+        if growth > state.free_bytes() {
+            return Err(error(io::ErrorKind::StorageFull.into()));
+        }
+        // A process that dies in a write leaves its beginning; a failed write leaves nothing here.
+        let length = match &mut fate {
+            Fate::Done => bytes.len(),
+            Fate::Failed => 0,
+            Fate::Cut(draw) => draw.up_to(bytes.len()),
+        };
+        state.file(self.file).write(from, &bytes[..length]);
+        fate.result().map_err(error)
+    }
+
+    fn sync_data(&mut self) -> Result<(), DiskError> {
+        let mut state = self.disk.state();
+        self.check_life(&state, DiskOperation::Sync)?;
+        let error = |source: io::Error| self.error(DiskOperation::Sync, source);
+        let mut fate = state.next_fate().map_err(error)?;
+        if matches!(fate, Fate::Done) && state.fail_next_sync {
+            state.fail_next_sync = false;
+            fate = Fate::Failed;
+        }
+        let operation = state.operations;
+        match &fate {
+            Fate::Done => state.file(self.file).sync(),
+            Fate::Failed => state.file(self.file).drop_unsynced(&mut Draw::new(operation)),
+            // Whatever subset a cut sync wrote, a later power cut draws anew.
+            Fate::Cut(_) => {}
+        }
+        fate.result().map_err(error)
+    }
+}
+
+impl State {
+    fn next_fate(&mut self) -> Result<Fate, io::Error> {
+        self.check_alive()?;
+        self.operations += 1;
+        if let Some((operation, seed)) = self.crash_at
+            && operation == self.operations
+        {
+            self.crashed = true;
+            return Ok(Fate::Cut(Draw::new(seed)));
+        }
+        if self.fail_at == Some(self.operations) {
+            return Ok(Fate::Failed);
+        }
+        Ok(Fate::Done)
+    }
+
+    fn check_alive(&self) -> Result<(), io::Error> {
+        if self.crashed { Err(crashed()) } else { Ok(()) }
+    }
+
+    fn file(&mut self, id: u64) -> &mut SimFile {
+        self.files.get_mut(&id).expect("files live as long as their handles")
+    }
+
+    fn named(&mut self, name: &str) -> Option<&mut SimFile> {
+        let id = self.names.get(name)?;
+        self.files.get_mut(id)
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let used: u64 =
+            self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.live.len() as u64).sum();
+        self.capacity_bytes.map_or(FREE_BYTES_UNLIMITED, |capacity| capacity.saturating_sub(used))
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
+    }
+
+    fn begin_life(&mut self) {
+        self.life += 1;
+        self.crashed = false;
+        self.crash_at = None;
+        self.fail_at = None;
+        self.fail_next_sync = false;
+        self.locked = false;
+    }
+
+    fn crash_power(&mut self, seed: u64) {
+        self.begin_life();
+        let mut draw = Draw::new(seed);
+        let survival = Survival::draw(seed, &mut draw);
+        let mut names = std::mem::take(&mut self.synced_names);
+        for change in self.unsynced_names.drain(..) {
+            if survival.survives(&mut draw) {
+                change.apply(&mut names);
+            }
+        }
+        self.names = names.clone();
+        self.synced_names = names;
+        let names = &self.names;
+        self.files.retain(|id, _| names.values().any(|named| named == id));
+        for file in self.files.values_mut() {
+            file.crash_power(survival, &mut draw);
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Set(name, file) => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Removed(name) => {
+                names.remove(name);
+            }
+            Self::Renamed(from, to, file) => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
+            }
+        }
+    }
+}
+
+impl SimFile {
+    fn write(&mut self, from: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let end = from + bytes.len();
+        // Sectors between the old end and `from` come into being too.
+        let first = from.min(self.live.len()) / SECTOR_BYTES;
+        for number in first..end.div_ceil(SECTOR_BYTES) {
+            self.touch(number);
+        }
+        if self.live.len() < end {
+            self.live.resize(end, 0);
+        }
+        self.live[from..end].copy_from_slice(bytes);
+    }
+
+    /// Remembers the content of a sector that is about to change.
+    fn touch(&mut self, number: usize) {
+        let from = (number * SECTOR_BYTES).min(self.live.len());
+        let to = (from + SECTOR_BYTES).min(self.live.len());
+        let content = &self.live[from..to];
+        match self.unsynced.get_mut(&number) {
+            None => {
+                let sector = Sector { versions: vec![content.into()], dirty: true };
+                self.unsynced.insert(number, sector);
+            }
+            Some(sector) if sector.dirty => {
+                if sector.versions.len() < SECTOR_VERSIONS_MAX {
+                    sector.versions.push(content.into());
+                }
+            }
+            // What a failed sync dropped does not reach the medium by itself any more.
+            Some(sector) => sector.dirty = true,
+        }
+    }
+
+    fn sync(&mut self) {
+        self.unsynced.retain(|_, sector| !sector.dirty);
+        self.synced_size = self.live.len();
+    }
+
+    /// A sync failed: some sectors were written, the others are clean in the cache's eyes now.
+    fn drop_unsynced(&mut self, draw: &mut Draw) {
+        self.unsynced.retain(|_, sector| {
+            let written = sector.dirty && draw.one_in(2);
+            sector.dirty = false;
+            sector.versions.truncate(1);
+            !written
+        });
+    }
+
+    fn crash_power(&mut self, survival: Survival, draw: &mut Draw) {
+        let mut size = self.synced_size;
+        for (number, sector) in std::mem::take(&mut self.unsynced) {
+            let from = number * SECTOR_BYTES;
+            let to = (from + SECTOR_BYTES).min(self.live.len());
+            if sector.dirty && survival.survives(draw) {
+                size = size.max(to);
+                continue;
+            }
+            let at = if sector.dirty && !survival.is_nothing() {
+                draw.up_to(sector.versions.len() - 1)
+            } else {
+                0
+            };
+            let content = &sector.versions[at];
+            size = size.max(from + content.len() * usize::from(at > 0));
+            self.live[from..to].fill(0);
+            self.live[from..from + content.len()].copy_from_slice(content);
+        }
+        // The length is a number of its own: it may be durable where the content is not.
+        if survival.survives(draw) {
+            size = self.live.len();
+        }
+        self.live.truncate(size);
+        self.synced_size = self.live.len();
+    }
+}
+
+/// How likely unsynced things survive a power cut, in eighths.
+#[derive(Clone, Copy)]
+struct Survival(u64);
+
+impl Survival {
+    fn draw(seed: u64, draw: &mut Draw) -> Self {
+        match seed {
+            0 => Self(0),
+            1 => Self(8),
+            _ => Self([1, 4, 4, 7][draw.up_to(3)]),
+        }
+    }
+
+    fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+
+    fn survives(self, draw: &mut Draw) -> bool {
+        draw.next() % 8 < self.0
+    }
+}
+
+impl Fate {
+    /// For operations that happen whole or not at all.
+    fn takes_place(&self) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Failed => false,
+            Self::Cut(draw) => draw.clone().one_in(2),
+        }
+    }
+
+    fn result(self) -> Result<(), io::Error> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Failed => Err(io::Error::other("input/output error (injected)")),
+            Self::Cut(_) => Err(crashed()),
+        }
+    }
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the simulated process has crashed")
+}
+
+/// Splitmix64: small, seeded, the same on every machine.
+#[derive(Clone)]
+struct Draw(u64);
+
+impl Draw {
+    fn new(seed: u64) -> Self {
+        Self(seed ^ 0x5157_4f52_4154_4531)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `max`, both included.
+    fn up_to(&mut self, max: usize) -> usize {
+        let range = max as u64 + 1;
+        usize::try_from(self.next() % range).expect("at most max")
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}

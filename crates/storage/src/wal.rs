@@ -1,0 +1,511 @@
+//! Writes the log: records into segments that were filled with zeros ahead of use. Knows nothing of what
+//! entries mean, and decides neither when to sync nor on which thread.
+//!
+//! The caller's round: [`Wal::append`] for every write that waits, one [`Wal::sync`], then the promises of
+//! all of them; in idle moments [`Wal::mark_synced`] and [`Wal::prepare_next`].
+
+use std::sync::Arc;
+
+use quorate_raft::{Entry, HardState, Position, Restored};
+
+use crate::disk::{Disk, DiskError, DiskFile, read_file};
+use crate::identity::Incarnation;
+use crate::record::{
+    ENTRY_BYTES_MAX, Encoder, HEADER_RECORD_BYTES, Head, LogOffset, RECORD_PAYLOAD_BYTES_MAX, SegmentHeader,
+    WRITE_FIXED_BYTES, record_bytes, segment_number, write_payload_bytes,
+};
+use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan, Unused};
+
+/// Bytes of a segment, unless configured.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Bytes of the smallest segment.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 10;
+/// Kept free at the end of each segment: a marker and the seal.
+const CLOSING_BYTES: u64 = 2 * record_bytes(0) as u64;
+/// Segments end where a sector does.
+const SEGMENT_ALIGNMENT: u64 = 512;
+/// Capacity that the buffer may keep between syncs.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+const _: () = assert!(HEADER_RECORD_BYTES as u64 + CLOSING_BYTES < SEGMENT_BYTES_MIN);
+const _: () = assert!((RECORD_PAYLOAD_BYTES_MAX as u64) < SEGMENT_BYTES_DEFAULT);
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct WalConfig {
+    /// The incarnation of the data folder, mixed into every checksum: a segment of another folder is refused.
+    pub owner: Incarnation,
+    /// Bytes of a segment; at least [`SEGMENT_BYTES_MIN`]. A larger record gets a segment of its own size.
+    /// May differ from start to start.
+    pub segment_bytes: u64,
+    /// What a folder without a log means.
+    pub if_missing: IfMissing,
+}
+
+/// What a folder without a log means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// The node has promised nothing yet (it is not founded): begin a log.
+    Create,
+    /// The node may have voted: refuse.
+    Refuse,
+}
+
+/// Why a log was not opened. Refusals ([`OpenError::Log`]) have changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed: see to it, start again.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log is not readable: see [`LogError`].
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log is readable, and could not be made ready for writing: see [`WriteError`].
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Why the log was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no room for the next segment. Nothing of this call is promised and nothing is broken: free
+    /// space and call again with the same write, or end the process.
+    #[error(
+        "the disk is full: the log's next segment needs {needed} bytes and {free} are free; free some space"
+    )]
+    Full {
+        /// Bytes that the segment needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// An entry is above [`ENTRY_BYTES_MAX`]. Nothing of this call was taken.
+    #[error("an entry of {bytes} bytes is above the limit of {ENTRY_BYTES_MAX} bytes")]
+    EntryTooLarge {
+        /// Its payload.
+        bytes: usize,
+    },
+    /// A write or a sync failed. What is on the disk is not known any more: end the process, acknowledge
+    /// nothing.
+    #[error("{0}; what is on the disk is not known any more, so this server must stop")]
+    Failed(#[source] DiskError),
+    /// One has failed before: end the process.
+    #[error("the log has failed before and is not used any more; this server must stop")]
+    Poisoned,
+}
+
+/// The write-ahead log of one data folder.
+///
+/// - All that was appended before a successful [`Wal::sync`] is there after any crash; of what came after it, a prefix
+///   may be there.
+/// - Numbers of records rise by one without gaps, over all segments; each names the checksum of the one before.
+/// - Behind the last record its segment holds nothing but zeros.
+/// - A segment is begun only once all before it are synced; its file is there, filled and synced, before the segment
+///   before it is sealed, and made only once the header of that one is synced.
+/// - After a failed write or sync it does nothing any more.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    owner: Incarnation,
+    segment_bytes: u64,
+    file: Box<dyn DiskFile>,
+    segment: u64,
+    /// Length of the segment's file.
+    size: u64,
+    /// Offset up to which the segment is written; the buffer belongs behind it.
+    written: u64,
+    buffer: Vec<u8>,
+    /// The last record's number and checksum.
+    number: u64,
+    checksum: u32,
+    synced: LogOffset,
+    /// Nothing but a marker came after the last sync of a write.
+    marked: bool,
+    sealed: bool,
+    next: Option<Prepared>,
+    hard_state: HardState,
+    base: Position,
+    last: Position,
+    poisoned: bool,
+    outcome: Outcome,
+}
+
+/// The next segment, filled with zeros and synced, its name too.
+struct Prepared {
+    file: Box<dyn DiskFile>,
+    size: u64,
+}
+
+impl Wal {
+    /// Reads the log of the folder and makes it ready for writing. When it returns, all of what it returns is
+    /// durable.
+    ///
+    /// # Panics
+    /// If `segment_bytes` is below [`SEGMENT_BYTES_MIN`].
+    pub fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
+        assert!(config.segment_bytes >= SEGMENT_BYTES_MIN, "segments below their smallest size");
+        let segments = segments(&*disk)?;
+        let mut scan = Scan::new(config.owner);
+        for number in &segments {
+            let bytes = read_file(&*disk, &LogOffset::new(*number, 0).file())?;
+            scan.segment(*number, bytes)?;
+        }
+        let recovered = match (scan.judge()?, config.if_missing) {
+            (Some(recovered), _) => recovered,
+            (None, IfMissing::Create) => return Self::create(disk, config),
+            (None, IfMissing::Refuse) => return Err(missing(segments.is_empty()).into()),
+        };
+        Self::resume(disk, config, recovered)
+    }
+
+    /// Begins a log.
+    fn create(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
+        let size = config.segment_bytes.next_multiple_of(SEGMENT_ALIGNMENT);
+        let file = make_segment(&*disk, 1, size)?;
+        let mut wal = Self {
+            owner: config.owner,
+            segment_bytes: size,
+            file,
+            segment: 1,
+            size,
+            written: 0,
+            buffer: Vec::new(),
+            number: 0,
+            checksum: 0,
+            synced: LogOffset::new(1, 0),
+            marked: false,
+            sealed: false,
+            next: None,
+            hard_state: HardState::default(),
+            base: Position::ZERO,
+            last: Position::ZERO,
+            poisoned: false,
+            outcome: Outcome::Clean,
+            disk,
+        };
+        wal.encode_header();
+        wal.sync()?;
+        Ok((wal, Restored::default()))
+    }
+
+    /// Goes on behind what recovery found.
+    fn resume(
+        disk: Arc<dyn Disk>,
+        config: &WalConfig,
+        recovered: Recovered,
+    ) -> Result<(Self, Restored), OpenError> {
+        let segment_bytes = config.segment_bytes.next_multiple_of(SEGMENT_ALIGNMENT);
+        let end = recovered.end;
+        let mut file = disk.open(&end.file())?;
+        // After the kill of a process these bytes may be in the page cache only, or, after a failed sync, in
+        // there for ever: they are written anew before anything rests on them.
+        file.write_at(end.offset - recovered.tail.len() as u64, &recovered.tail)?;
+        if recovered.outcome != Outcome::Clean {
+            // Or a record that is cut off now would stand behind a new one of the same length.
+            file.write_zeros(end.offset, recovered.segment_bytes - end.offset)?;
+        }
+        file.sync_data()?;
+        let next = match recovered.next {
+            Some(unused) => Some(renew_segment(&*disk, end.segment + 1, segment_bytes, unused)?),
+            None => None,
+        };
+        // A name that is seen may be the cache's only, too.
+        disk.sync_folder()?;
+        let mut wal = Self {
+            owner: config.owner,
+            segment_bytes,
+            file,
+            segment: end.segment,
+            size: recovered.segment_bytes,
+            written: end.offset,
+            buffer: Vec::new(),
+            number: recovered.number,
+            checksum: recovered.checksum,
+            synced: end,
+            marked: recovered.marked,
+            sealed: recovered.sealed,
+            next,
+            hard_state: recovered.hard_state,
+            base: recovered.base,
+            last: recovered.last,
+            poisoned: false,
+            outcome: recovered.outcome,
+            disk,
+        };
+        if wal.sealed {
+            wal.rotate(0)?;
+            wal.sync()?;
+        }
+        let Recovered { hard_state, base, entries, .. } = recovered;
+        Ok((wal, Restored { hard_state, base, entries }))
+    }
+
+    /// Takes one write: hard state where it changed, and entries without a gap. If the first stands at or
+    /// below the end of the log, all from its index on is truncated.
+    ///
+    /// It goes into a buffer; the disk sees it at the next [`Wal::sync`]. Only where the segment is full does
+    /// this call write and sync by itself: what was appended before, and the next segment if
+    /// [`Wal::prepare_next`] has not made it. A write above [`RECORD_PAYLOAD_BYTES_MAX`] spans several
+    /// records, cut between entries; the hard state is in the first. A crash may leave a prefix of them:
+    /// safe, since the write was not promised.
+    ///
+    /// # Panics
+    /// If term or vote go back, or entries leave a gap: the caller's own mistake, which must not reach the
+    /// disk.
+    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[Entry]) -> Result<(), WriteError> {
+        self.check_usable()?;
+        if let Some(entry) = entries.iter().find(|entry| entry.payload.len() > ENTRY_BYTES_MAX) {
+            return Err(WriteError::EntryTooLarge { bytes: entry.payload.len() });
+        }
+        self.assert_follows(hard_state, entries);
+        let mut hard_state = hard_state;
+        let mut rest = entries;
+        while hard_state.is_some() || !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(rest));
+            self.append_record(hard_state.take(), now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Writes what was appended, at once, and syncs it: one write, one `fdatasync`. When it returns, all that
+    /// was appended is durable.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.check_usable()?;
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_at(self.written, &self.buffer).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            return Err(self.poison(error));
+        }
+        self.written = self.end().offset;
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        self.synced = self.end();
+        Ok(())
+    }
+
+    /// To be called when nothing has followed a sync for a while (10 ms): writes and syncs a marker that
+    /// names what is synced, unless the log ends with one. From then on rot in the last write is told from a
+    /// torn tail.
+    pub fn mark_synced(&mut self) -> Result<(), WriteError> {
+        self.check_usable()?;
+        if self.marked {
+            return Ok(());
+        }
+        self.sync()?;
+        let head = self.next_head();
+        self.checksum = self.encoder().marker(head);
+        self.took_record();
+        self.marked = true;
+        self.sync()
+    }
+
+    /// To be called when idle: makes the next segment ready, so that no write has to wait for it. Costs a
+    /// segment's length of zeros where there is none yet, and nothing otherwise. Syncs what was appended.
+    pub fn prepare_next(&mut self) -> Result<(), WriteError> {
+        self.check_usable()?;
+        self.prepare(self.segment_bytes)
+    }
+
+    /// How recovery found the log.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The position of the last entry that was appended, or the base.
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// Up to where the log is synced.
+    pub fn synced(&self) -> LogOffset {
+        self.synced
+    }
+
+    fn append_record(&mut self, hard_state: Option<HardState>, entries: &[Entry]) -> Result<(), WriteError> {
+        let bytes = record_bytes(write_payload_bytes(entries)) as u64;
+        if self.end().offset + bytes + CLOSING_BYTES > self.size {
+            self.rotate(bytes)?;
+        }
+        let head = self.next_head();
+        self.checksum = self.encoder().write(head, hard_state, entries);
+        self.took_record();
+        self.hard_state = hard_state.unwrap_or(self.hard_state);
+        self.last = entries.last().map_or(self.last, |entry| entry.position);
+        Ok(())
+    }
+
+    /// Begins the next segment, with room for a record of `bytes`.
+    fn rotate(&mut self, bytes: u64) -> Result<(), WriteError> {
+        self.prepare(HEADER_RECORD_BYTES as u64 + bytes + CLOSING_BYTES)?;
+        if !self.sealed {
+            let head = self.next_head();
+            self.checksum = self.encoder().seal(head);
+            self.took_record();
+            self.sealed = true;
+        }
+        // The next segment's header claims all of this one.
+        self.sync()?;
+        let next = self.next.take().expect("prepared above");
+        self.file = next.file;
+        self.size = next.size;
+        self.segment += 1;
+        self.written = 0;
+        self.synced = self.end();
+        self.sealed = false;
+        self.encode_header();
+        Ok(())
+    }
+
+    /// Has a next segment of at least `bytes` ready, or leaves everything as it was.
+    fn prepare(&mut self, bytes: u64) -> Result<(), WriteError> {
+        let size = bytes.max(self.segment_bytes).next_multiple_of(SEGMENT_ALIGNMENT);
+        if self.next.as_ref().is_some_and(|next| next.size >= bytes) {
+            return Ok(());
+        }
+        // The file of a segment claims the header of the one before it.
+        self.sync()?;
+        self.next = None;
+        match make_segment(&*self.disk, self.segment + 1, size) {
+            Ok(file) => {
+                self.next = Some(Prepared { file, size });
+                Ok(())
+            }
+            Err(WriteError::Failed(error)) => Err(self.poison(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn encode_header(&mut self) {
+        let header = SegmentHeader {
+            owner: self.owner,
+            segment_bytes: self.size,
+            hard_state: self.hard_state,
+            base: self.base,
+            last: self.last,
+        };
+        let head = self.next_head();
+        self.checksum = self.encoder().header(head, &header);
+        self.took_record();
+    }
+
+    fn next_head(&self) -> Head {
+        Head {
+            previous_checksum: self.checksum,
+            segment: self.segment,
+            number: self.number + 1,
+            synced: self.synced,
+        }
+    }
+
+    fn encoder(&mut self) -> Encoder<'_> {
+        Encoder { owner: self.owner, buffer: &mut self.buffer }
+    }
+
+    fn took_record(&mut self) {
+        assert!(self.end().offset <= self.size, "a record beyond its segment's end");
+        self.number += 1;
+        self.marked = false;
+    }
+
+    fn end(&self) -> LogOffset {
+        LogOffset::new(self.segment, self.written + self.buffer.len() as u64)
+    }
+
+    fn assert_follows(&self, hard_state: Option<HardState>, entries: &[Entry]) {
+        if let Some(new) = hard_state {
+            let old = self.hard_state;
+            assert!(new.term >= old.term, "the term goes back");
+            let keeps_vote = old.vote.is_none() || new.vote == old.vote;
+            assert!(new.term > old.term || keeps_vote, "a vote is taken back");
+        }
+        let Some(first) = entries.first() else { return };
+        assert!(first.position.index > self.base.index, "an entry below the log's base");
+        assert!(first.position.index <= self.last.index.next(), "entries leave a gap");
+        for pair in entries.windows(2) {
+            assert!(pair[1].position.index == pair[0].position.index.next(), "entries leave a gap");
+            assert!(pair[1].position.term >= pair[0].position.term, "terms of entries go back");
+        }
+    }
+
+    fn check_usable(&self) -> Result<(), WriteError> {
+        if self.poisoned { Err(WriteError::Poisoned) } else { Ok(()) }
+    }
+
+    fn poison(&mut self, error: DiskError) -> WriteError {
+        self.poisoned = true;
+        WriteError::Failed(error)
+    }
+}
+
+/// How many of the entries go into one record: as many as its limit allows, and at least one.
+fn fitting(entries: &[Entry]) -> usize {
+    let mut bytes = WRITE_FIXED_BYTES;
+    let fits = |entry: &&Entry| {
+        bytes += entry.cost();
+        bytes <= RECORD_PAYLOAD_BYTES_MAX
+    };
+    entries.iter().take_while(fits).count()
+}
+
+/// The numbers of all segments in the folder, ascending.
+pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u64>, DiskError> {
+    let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Makes a segment of zeros, durable with its name when it returns. A file that an earlier try has left is
+/// used.
+fn make_segment(disk: &dyn Disk, number: u64, size: u64) -> Result<Box<dyn DiskFile>, WriteError> {
+    let name = LogOffset::new(number, 0).file();
+    let left_over = disk.exists(&name).map_err(WriteError::Failed)?;
+    let made = if left_over { disk.open(&name) } else { disk.create(&name) };
+    let mut file = made.map_err(WriteError::Failed)?;
+    let needed = size.saturating_sub(file.size().map_err(WriteError::Failed)?);
+    let free = disk.free_bytes().map_err(WriteError::Failed)?;
+    if free < needed {
+        return Err(WriteError::Full { needed, free });
+    }
+    match fill_with_zeros(&mut *file, size) {
+        Ok(()) => {}
+        Err(error) if error.is_full() => return Err(WriteError::Full { needed, free }),
+        Err(error) => return Err(WriteError::Failed(error)),
+    }
+    // Or a power cut takes the file away with all that was synced in it.
+    disk.sync_folder().map_err(WriteError::Failed)?;
+    Ok(file)
+}
+
+/// Makes a segment that recovery found unused ready again.
+fn renew_segment(
+    disk: &dyn Disk,
+    number: u64,
+    segment_bytes: u64,
+    found: Unused,
+) -> Result<Prepared, WriteError> {
+    if !found.is_blank || found.bytes < segment_bytes {
+        let size = found.bytes.max(segment_bytes).next_multiple_of(SEGMENT_ALIGNMENT);
+        let file = make_segment(disk, number, size)?;
+        return Ok(Prepared { file, size });
+    }
+    // Its zeros may be the cache's only.
+    let mut file = disk.open(&LogOffset::new(number, 0).file()).map_err(WriteError::Failed)?;
+    file.sync_data().map_err(WriteError::Failed)?;
+    Ok(Prepared { file, size: found.bytes })
+}
+
+fn fill_with_zeros(file: &mut dyn DiskFile, size: u64) -> Result<(), DiskError> {
+    file.write_zeros(0, size)?;
+    file.sync_data()
+}
+
+fn missing(is_empty: bool) -> LogError {
+    let first = LogOffset::new(1, 0);
+    let index = Position::ZERO.index.next();
+    if is_empty {
+        return LogError::MissingSegment { file: first.file(), index };
+    }
+    LogError::Damaged(Damage { at: first, synced: LogOffset::new(1, HEADER_RECORD_BYTES as u64), index })
+}
