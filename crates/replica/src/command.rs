@@ -59,6 +59,16 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } | Self::Append { key, value } => key.len() + value.len(),
+            Self::Delete { keys } => keys.iter().map(Bytes::len).sum(),
+        }
+    }
+}
+
 /// When a `Put` takes effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
@@ -210,27 +220,37 @@ pub enum ReplyError {
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClusterDown => {
-                f.write_str("CLUSTERDOWN no leader: too few servers are alive or connected; not executed, try again")
-            }
+            Self::ClusterDown => f.write_str(
+                "CLUSTERDOWN no leader: too few servers are alive or connected; not executed, try again",
+            ),
             Self::NotServing(why) => write!(f, "TRYAGAIN {why}"),
             Self::WindowFull { limit } => {
-                write!(f, "TRYAGAIN window full: a session admits {limit} sequences above the acknowledged one")
+                write!(
+                    f,
+                    "TRYAGAIN window full: a session admits {limit} sequences above the acknowledged one"
+                )
             }
             Self::RepliesFull { limit } => {
                 write!(f, "TRYAGAIN replies full: a session keeps {limit} bytes of replies; acknowledge some")
             }
             Self::SessionsFull { limit } => {
-                write!(f, "TRYAGAIN sessions full: the cluster holds {limit} sessions; close some or let them expire")
+                write!(
+                    f,
+                    "TRYAGAIN sessions full: the cluster holds {limit} sessions; close some or let them expire"
+                )
             }
             Self::InDoubt => f.write_str(
                 "INDOUBT no confirmation in time: the command may or may not take effect, now or later",
             ),
-            Self::SessionExpired => {
-                f.write_str("SESSIONEXPIRED the session is unknown, closed or expired; open a new one and decide")
-            }
+            Self::SessionExpired => f.write_str(
+                "SESSIONEXPIRED the session is unknown, closed or expired; open a new one and decide",
+            ),
             Self::StaleSequence { seq } => {
-                write!(f, "STALESEQ sequence {} was acknowledged by the client; its reply is forgotten", seq.0)
+                write!(
+                    f,
+                    "STALESEQ sequence {} was acknowledged by the client; its reply is forgotten",
+                    seq.0
+                )
             }
             Self::SequenceReused { seq } => write!(f, "ERR sequence {} was used for another command", seq.0),
             Self::KeyTooLarge { bytes, limit } => {
@@ -265,11 +285,18 @@ impl FromStr for SessionId {
             return Err(NotASession);
         };
         Ok(Self {
-            cluster: cluster.parse().map_err(|_| NotASession)?,
+            cluster: parse_cluster(cluster).ok_or(NotASession)?,
             key: SessionKey {
                 index: index.parse().map_err(|_| NotASession)?,
                 place: place.parse().map_err(|_| NotASession)?,
             },
         })
     }
+}
+
+fn parse_cluster(text: &str) -> Option<ClusterId> {
+    let is_canonical =
+        text.len() == 32 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let number = is_canonical.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+    ClusterId::new(number)
 }

@@ -1,6 +1,23 @@
 //! The key/value server without its shell.
 
+#![forbid(unsafe_code)]
+
+mod bytes_read;
 pub mod command;
+pub mod entry;
+mod founding;
+pub mod gateway;
+pub mod machine;
+mod member;
+pub mod pending;
 pub mod replica;
+pub mod session;
+pub mod shard;
+pub mod status;
 pub mod value;
 pub mod wire;
+
+pub use bytes_read::Malformed;
+pub use machine::Machine;
+pub use replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};
+pub use status::Status;

@@ -3,11 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{Entry, HardState, NodeId, Restored, Role, Term, WriteId};
-use quorate_storage::{Identity, Incarnation};
+use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, NodeId, Restored, WriteId};
+use quorate_storage::{ClusterId, Identity, Incarnation};
 
-use crate::command::{Operation, Reply};
-use crate::wire::PeerEnvelope;
+use crate::command::{Operation, Reply, ReplyError};
+use crate::entry::StateLimits;
+use crate::founding::Founding;
+use crate::gateway::RUN_BYTES_MAX;
+use crate::machine::Machine;
+use crate::member::Member;
+use crate::status::Status;
+use crate::wire::{PeerEnvelope, PeerMessage};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +124,48 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Consensus times and bounds.
     pub raft: quorate_raft::Limits,
+    /// What this server writes into the founding entry, if it is the one that does.
+    pub founding_limits: StateLimits,
+}
+
+/// Bytes of one proposal. One command of [`WRITE_BYTES_MAX`] fits with its heads.
+const ENTRY_BYTES_MAX: usize = 12 << 20;
+/// Bytes of one write as it stands in the log: the largest command of a client and some room.
+pub const WRITE_BYTES_MAX: usize = 10 << 20;
+
+const _: () = assert!(WRITE_BYTES_MAX + RUN_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX + ENTRY_OVERHEAD_BYTES < quorate_storage::ENTRY_BYTES_MAX);
+const _: () = assert!(2 * ENTRY_BYTES_MAX < crate::wire::PEER_FRAME_BYTES_MAX);
+
+impl Config {
+    /// The defaults for this server in this cluster.
+    pub fn new(id: NodeId, members: BTreeSet<NodeId>, start: u64, seed: u64) -> Self {
+        Self {
+            id,
+            members,
+            start,
+            seed,
+            election_hold_ms: 3_000,
+            request_timeout_ms: 5_000,
+            raft: Self::default_limits(),
+            founding_limits: StateLimits::default(),
+        }
+    }
+
+    /// Consensus times in ticks of [`TICK_MS`], and bounds.
+    pub fn default_limits() -> quorate_raft::Limits {
+        quorate_raft::Limits {
+            heartbeat_ticks: 5,
+            election_ticks_min: 25,
+            election_ticks_max: 50,
+            entry_bytes_max: ENTRY_BYTES_MAX,
+            append_bytes_max: 1 << 20,
+            inflight_bytes_max: 32 << 20,
+            inflight_messages_max: 256,
+            uncommitted_bytes_max: 64 << 20,
+            reads_waiting_max: 4_096,
+        }
+    }
 }
 
 /// Whether this server takes part.
@@ -137,45 +185,283 @@ pub enum Standing {
     },
 }
 
-/// A look at a replica, for `INFO`, `ROLE` and `status`.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Who this is.
-    pub id: NodeId,
-    /// The cluster, once it is founded, in hexadecimal.
-    pub cluster: Option<String>,
-    /// The data folder's incarnation.
-    pub incarnation: Incarnation,
-    /// Whether it takes part.
-    pub standing: Standing,
-    /// Its role.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// Who leads, as far as it knows.
-    pub leader: Option<NodeId>,
-    /// The commit index.
-    pub commit: u64,
-    /// The applied index.
-    pub applied: u64,
-    /// The index of the last entry.
-    pub last: u64,
-    /// The index that a snapshot covers; 0 until snapshots exist.
-    pub snapshot: u64,
-    /// Who votes.
-    pub members: BTreeSet<NodeId>,
-    /// Keys held.
-    pub keys: u64,
-    /// Bytes of keys and values.
-    pub data_bytes: u64,
-    /// Client sessions open.
-    pub sessions: u64,
-    /// Commands of the gateway that are not resolved.
-    pub gateway_waiting: u64,
-    /// Replicated time, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// Order-independent digest of the whole state, at `applied`.
-    pub digest: u128,
-    /// Messages of peers that were dropped because they broke the protocol or named another cluster.
-    pub dropped_messages: u64,
+/// The server without its shell. See [`Replica::step`].
+pub struct Replica {
+    config: Config,
+    identity: Identity,
+    stage: Stage,
+    ticks: u64,
+    now_ms: u64,
+    outbox: Outbox,
+    dropped_messages: u64,
+}
+
+/// How far this server has come.
+enum Stage {
+    /// The cluster is not founded.
+    Founding {
+        founding: Founding,
+        /// What the log held, for the member to come.
+        restored: Restored,
+        /// The identity that is on its way to the disk.
+        storing: Option<Identity>,
+    },
+    /// The cluster knows this id under another incarnation.
+    Refused { why: String },
+    /// Votes and serves.
+    Member(Box<Member>),
+}
+
+/// Ticks between two announcements of a member that is not founded.
+const ANNOUNCE_TICKS: u64 = 10;
+
+/// What to send, under which name.
+pub(crate) struct Outbox {
+    pub(crate) id: NodeId,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) actions: Actions,
+}
+
+impl Outbox {
+    pub(crate) fn envelope(&self, to: NodeId, message: PeerMessage) -> PeerEnvelope {
+        PeerEnvelope { cluster: self.cluster, from: self.id, to, incarnation: self.incarnation, message }
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
+        let envelope = self.envelope(to, message);
+        self.actions.send.push(envelope);
+    }
+
+    fn warn(&mut self, text: String) {
+        self.actions.notices.push(Notice::Warn(text));
+    }
+
+    fn inform(&mut self, text: String) {
+        self.actions.notices.push(Notice::Info(text));
+    }
+}
+
+impl Replica {
+    /// A server on a data folder that holds this identity and this log, both durable.
+    pub fn new(config: Config, identity: Identity, restored: Restored, now_ms: u64) -> (Self, Actions) {
+        let outbox = Outbox {
+            id: config.id,
+            cluster: identity.cluster(),
+            incarnation: identity.incarnation,
+            actions: Actions::default(),
+        };
+        let founding = Founding::new(config.id, identity.incarnation, config.members.clone());
+        let stage = Stage::Founding { founding, restored, storing: None };
+        let mut replica = Self { config, identity, stage, ticks: 0, now_ms, outbox, dropped_messages: 0 };
+        if replica.identity.cluster().is_some() {
+            replica.become_member();
+        }
+        replica.finish_founding();
+        let actions = std::mem::take(&mut replica.outbox.actions);
+        (replica, actions)
+    }
+
+    /// Takes all events that wait, in order, at this time of the wall clock; says what is owed for them. All requests
+    /// among them become as few log entries as their size allows. Safety does not depend on the clock, which may jump:
+    /// waiting is counted in ticks.
+    pub fn step(&mut self, now_ms: u64, events: &mut Vec<Event>) -> Actions {
+        self.now_ms = now_ms;
+        for event in events.drain(..) {
+            match event {
+                Event::Tick => self.tick(),
+                Event::Peer(envelope) => self.receive(envelope),
+                Event::IdentityStored => self.identity_stored(),
+                Event::Request(request) => match &mut self.stage {
+                    Stage::Member(member) => member.request(request, &mut self.outbox),
+                    Stage::Founding { .. } | Stage::Refused { .. } => self.refuse(&request),
+                },
+                Event::Disconnected(connection) => {
+                    self.with_member(|member, _| member.disconnected(connection));
+                }
+                Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
+                Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
+            }
+        }
+        self.with_member(Member::flush);
+        std::mem::take(&mut self.outbox.actions)
+    }
+
+    /// Whether more requests may be offered. While not, the shell reads no more from its clients.
+    pub fn has_room(&self) -> bool {
+        self.member().is_none_or(Member::has_room)
+    }
+
+    /// Consensus, once this server takes part in it.
+    pub fn raft(&self) -> Option<&quorate_raft::Node> {
+        self.member().map(Member::node)
+    }
+
+    /// The state machine, once this server takes part.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.member().map(Member::machine)
+    }
+
+    /// Whether this server takes part.
+    pub fn standing(&self) -> Standing {
+        match &self.stage {
+            Stage::Founding { founding, .. } => Standing::Founding { missing: founding.missing() },
+            Stage::Refused { why } => Standing::Refused { why: why.clone() },
+            Stage::Member(_) => Standing::Member,
+        }
+    }
+
+    /// A look at everything.
+    pub fn status(&self) -> Status {
+        let dropped = self.dropped_messages + self.raft().map_or(0, |node| node.dropped().values().sum());
+        Status::new(&self.identity, self.standing(), self.member(), dropped)
+    }
+
+    fn member(&self) -> Option<&Member> {
+        match &self.stage {
+            Stage::Member(member) => Some(member),
+            Stage::Founding { .. } | Stage::Refused { .. } => None,
+        }
+    }
+
+    fn with_member(&mut self, act: impl FnOnce(&mut Member, &mut Outbox)) {
+        if let Stage::Member(member) = &mut self.stage {
+            act(member, &mut self.outbox);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        match &mut self.stage {
+            Stage::Member(member) => member.tick(self.now_ms, &mut self.outbox),
+            Stage::Founding { founding, .. } if self.ticks % ANNOUNCE_TICKS == 1 => {
+                let seen = founding.seen();
+                for to in self.config.members.iter().filter(|to| **to != self.config.id) {
+                    self.outbox.send(*to, PeerMessage::Founding { seen: seen.clone() });
+                }
+            }
+            Stage::Founding { .. } | Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Every message passes here: who speaks, for which cluster, with which folder.
+    fn receive(&mut self, envelope: PeerEnvelope) {
+        let PeerEnvelope { cluster, from, to, incarnation, message } = envelope;
+        if to != self.config.id || from == to || !self.config.members.contains(&from) {
+            self.dropped_messages += 1;
+            return;
+        }
+        match message {
+            PeerMessage::Founding { seen } => self.on_founding(from, incarnation, seen),
+            PeerMessage::Founded { members } => self.on_founded(&members),
+            PeerMessage::Refused { incarnation, known } => self.on_refused(from, incarnation, known),
+            message @ (PeerMessage::Raft(_)
+            | PeerMessage::Forward { .. }
+            | PeerMessage::ReadIndex { .. }
+            | PeerMessage::ReadIndexReply { .. }) => {
+                let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
+                if is_ours && self.known_incarnation(from) == Some(incarnation) {
+                    self.with_member(|member, out| member.receive(from, message, out));
+                } else {
+                    self.dropped_messages += 1;
+                }
+            }
+        }
+    }
+
+    /// A server that is not founded says whom it has seen.
+    fn on_founding(&mut self, from: NodeId, incarnation: Incarnation, seen: Vec<(NodeId, Incarnation)>) {
+        if let Stage::Founding { founding, .. } = &mut self.stage {
+            founding.on_report(from, incarnation, seen);
+            self.finish_founding();
+            return;
+        }
+        let members = self.identity.founding.iter().map(|member| (member.id, member.incarnation)).collect();
+        match self.known_incarnation(from) {
+            Some(known) if known == incarnation => self.outbox.send(from, PeerMessage::Founded { members }),
+            Some(known) => self.outbox.send(from, PeerMessage::Refused { incarnation, known }),
+            None => self.dropped_messages += 1,
+        }
+    }
+
+    fn on_founded(&mut self, members: &[(NodeId, Incarnation)]) {
+        if let Stage::Founding { founding, storing: storing @ None, .. } = &mut self.stage
+            && let Some(list) = founding.adopt(members)
+        {
+            let identity = self.identity.founded(&list);
+            *storing = Some(identity.clone());
+            self.outbox.actions.store_identity = Some(identity);
+        }
+    }
+
+    /// Only a folder that is not founded can be refused: one that is knows better than whoever speaks.
+    fn on_refused(&mut self, from: NodeId, refused: Incarnation, known: Incarnation) {
+        if !matches!(self.stage, Stage::Founding { storing: None, .. })
+            || refused != self.identity.incarnation
+        {
+            return;
+        }
+        let id = self.config.id.get();
+        let why = format!(
+            "server {id} is known to server {from} with another data folder (incarnation {known}; this folder is new, \
+             {refused}): it has forgotten its votes and must not take part. Start it on its old folder again; a server \
+             whose folder is lost cannot be replaced yet",
+            from = from.get(),
+        );
+        self.outbox.warn(why.clone());
+        self.stage = Stage::Refused { why };
+    }
+
+    fn finish_founding(&mut self) {
+        if let Stage::Founding { founding, storing: storing @ None, .. } = &mut self.stage
+            && let Some(list) = founding.agreed()
+        {
+            let identity = self.identity.founded(&list);
+            *storing = Some(identity.clone());
+            self.outbox.actions.store_identity = Some(identity);
+        }
+    }
+
+    /// The founding list is durable: from here on this server may vote.
+    fn identity_stored(&mut self) {
+        if let Stage::Founding { storing, .. } = &mut self.stage
+            && let Some(identity) = storing.take()
+        {
+            self.identity = identity;
+            self.become_member();
+        }
+    }
+
+    fn become_member(&mut self) {
+        let Stage::Founding { restored, .. } = &mut self.stage else { return };
+        let cluster = self.identity.cluster().expect("a member of no cluster");
+        self.outbox.cluster = Some(cluster);
+        let voters: BTreeSet<NodeId> = self.identity.founding.iter().map(|member| member.id).collect();
+        if voters != self.config.members {
+            self.outbox.warn(format!(
+                "the cluster was founded with the members {}, which differ from --peers; the founding members count",
+                voters.iter().map(|id| id.get().to_string()).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let member = Member::new(&self.config, cluster, voters, std::mem::take(restored));
+        self.stage = Stage::Member(Box::new(member));
+        self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
+    }
+
+    fn known_incarnation(&self, id: NodeId) -> Option<Incarnation> {
+        self.identity.founding.iter().find(|member| member.id == id).map(|member| member.incarnation)
+    }
+
+    fn refuse(&mut self, request: &Request) {
+        let why = match &self.stage {
+            Stage::Refused { why } => why.clone(),
+            Stage::Founding { founding, .. } => {
+                let missing: Vec<String> = founding.missing().iter().map(|id| id.get().to_string()).collect();
+                format!("starting: the cluster is not founded; waiting for server {}", missing.join(", "))
+            }
+            Stage::Member(_) => String::new(),
+        };
+        let reply = Reply::Error(ReplyError::NotServing(why));
+        self.outbox.actions.answers.push(Answer { connection: request.connection, tag: request.tag, reply });
+    }
 }

@@ -1,8 +1,45 @@
 //! What servers say to each other, and how it stands in bytes. Knows no socket.
+//!
+//! Little-endian throughout. A frame is
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32C of all bytes from 4 on |
+//! | 4 | 16 | cluster id, zeros = not founded |
+//! | 20 | 8 | sender |
+//! | 28 | 8 | addressee |
+//! | 36 | 8 | sender's incarnation |
+//! | 44 | 1 | kind of message |
+//! | 45 | | its fields |
+//!
+//! and a message is one of
+//!
+//! | kind | message | fields |
+//! |---|---|---|
+//! | 1 | pre-vote | term (8), last position: term (8), index (8) |
+//! | 2 | pre-vote reply | term (8), granted (1) |
+//! | 3 | vote | term (8), last position (16) |
+//! | 4 | vote reply | term (8), granted (1) |
+//! | 5 | append | term (8), commit (8), base position (16), number of entries (4), entries |
+//! | 6 | appended | term (8), matched (8) |
+//! | 7 | rejected | term (8), base index (8), hint position (16) |
+//! | 8 | heartbeat | term (8), round (8), commit (8) |
+//! | 9 | heartbeat reply | term (8), round (8), clock (8) |
+//! | 32 | forward | items of a batch ([`crate::entry`]) to the end |
+//! | 33 | read index | start (8), counter (8) |
+//! | 34 | read index reply | start (8), counter (8), index (8) |
+//! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
+//! | 49 | founded | likewise |
+//! | 50 | refused | incarnation refused (8), incarnation known (8) |
+//!
+//! An entry is its term (8), its kind (1: 0 no-op, 1 data), the length of its payload (4) and the payload; its index
+//! follows from the base.
 
-use bytes::Bytes;
-use quorate_raft::{Index, Message, NodeId};
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
 use quorate_storage::{ClusterId, Incarnation};
+
+use crate::bytes_read::{Malformed, Reader};
 
 /// The version of this layout; servers name it when they greet each other.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -46,8 +83,8 @@ pub enum PeerMessage {
         start: u64,
         /// As asked.
         counter: u64,
-        /// Answer from a state that has applied this; `None`: this server does not lead.
-        index: Option<Index>,
+        /// Answer from a state that has applied this.
+        index: Index,
     },
     /// I am not founded; I have seen these founding members.
     Founding {
@@ -66,4 +103,247 @@ pub enum PeerMessage {
         /// The incarnation the cluster knows.
         known: Incarnation,
     },
+}
+
+/// Bytes of a frame. Past it a peer's frame is refused unread.
+pub const PEER_FRAME_BYTES_MAX: usize = 32 << 20;
+
+/// Members a list may name.
+const MEMBERS_MAX: usize = 64;
+
+const PRE_VOTE: u8 = 1;
+const PRE_VOTE_REPLY: u8 = 2;
+const VOTE: u8 = 3;
+const VOTE_REPLY: u8 = 4;
+const APPEND: u8 = 5;
+const APPENDED: u8 = 6;
+const REJECTED: u8 = 7;
+const HEARTBEAT: u8 = 8;
+const HEARTBEAT_REPLY: u8 = 9;
+const FORWARD: u8 = 32;
+const READ_INDEX: u8 = 33;
+const READ_INDEX_REPLY: u8 = 34;
+const FOUNDING: u8 = 48;
+const FOUNDED: u8 = 49;
+const REFUSED: u8 = 50;
+
+const ENTRY_NOOP: u8 = 0;
+const ENTRY_DATA: u8 = 1;
+
+/// Appends the frame of `envelope` to `out`.
+pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
+    let start = out.len();
+    out.put_u32_le(0);
+    out.put_u128_le(envelope.cluster.map_or(0, ClusterId::get));
+    out.put_u64_le(envelope.from.get());
+    out.put_u64_le(envelope.to.get());
+    out.put_u64_le(envelope.incarnation.0);
+    match &envelope.message {
+        PeerMessage::Raft(message) => encode_raft(message, out),
+        PeerMessage::Forward { items } => {
+            out.put_u8(FORWARD);
+            out.put_slice(items);
+        }
+        PeerMessage::ReadIndex { start, counter } => {
+            out.put_u8(READ_INDEX);
+            out.put_u64_le(*start);
+            out.put_u64_le(*counter);
+        }
+        PeerMessage::ReadIndexReply { start, counter, index } => {
+            out.put_u8(READ_INDEX_REPLY);
+            out.put_u64_le(*start);
+            out.put_u64_le(*counter);
+            out.put_u64_le(index.0);
+        }
+        PeerMessage::Founding { seen } => encode_members(FOUNDING, seen, out),
+        PeerMessage::Founded { members } => encode_members(FOUNDED, members, out),
+        PeerMessage::Refused { incarnation, known } => {
+            out.put_u8(REFUSED);
+            out.put_u64_le(incarnation.0);
+            out.put_u64_le(known.0);
+        }
+    }
+    let checksum = crc32c::crc32c(&out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+fn encode_raft(message: &Message, out: &mut BytesMut) {
+    let kind = match &message.body {
+        Body::PreVote { .. } => PRE_VOTE,
+        Body::PreVoteReply { .. } => PRE_VOTE_REPLY,
+        Body::Vote { .. } => VOTE,
+        Body::VoteReply { .. } => VOTE_REPLY,
+        Body::Append { .. } => APPEND,
+        Body::Appended { .. } => APPENDED,
+        Body::Rejected { .. } => REJECTED,
+        Body::Heartbeat { .. } => HEARTBEAT,
+        Body::HeartbeatReply { .. } => HEARTBEAT_REPLY,
+    };
+    out.put_u8(kind);
+    out.put_u64_le(message.term.0);
+    match &message.body {
+        Body::PreVote { last } | Body::Vote { last } => encode_position(*last, out),
+        Body::PreVoteReply { granted } | Body::VoteReply { granted } => out.put_u8(u8::from(*granted)),
+        Body::Append { run, commit } => {
+            out.put_u64_le(commit.0);
+            encode_position(run.base(), out);
+            out.put_u32_le(
+                u32::try_from(run.entries().len()).expect("an append is bounded far below 2^32 entries"),
+            );
+            for entry in run.entries() {
+                encode_entry(entry, out);
+            }
+        }
+        Body::Appended { matched } => out.put_u64_le(matched.0),
+        Body::Rejected { base, hint } => {
+            out.put_u64_le(base.0);
+            encode_position(*hint, out);
+        }
+        Body::Heartbeat { round, commit } => {
+            out.put_u64_le(round.0);
+            out.put_u64_le(commit.0);
+        }
+        Body::HeartbeatReply { round, clock } => {
+            out.put_u64_le(round.0);
+            out.put_u64_le(*clock);
+        }
+    }
+}
+
+fn encode_position(position: Position, out: &mut BytesMut) {
+    out.put_u64_le(position.term.0);
+    out.put_u64_le(position.index.0);
+}
+
+fn encode_entry(entry: &Entry, out: &mut BytesMut) {
+    out.put_u64_le(entry.position.term.0);
+    match &entry.payload {
+        Payload::Noop => {
+            out.put_u8(ENTRY_NOOP);
+            out.put_u32_le(0);
+        }
+        Payload::Data(data) => {
+            out.put_u8(ENTRY_DATA);
+            out.put_u32_le(u32::try_from(data.len()).expect("an entry is bounded far below 4 GiB"));
+            out.put_slice(data);
+        }
+    }
+}
+
+fn encode_members(kind: u8, members: &[(NodeId, Incarnation)], out: &mut BytesMut) {
+    out.put_u8(kind);
+    out.put_u32_le(u32::try_from(members.len()).expect("a cluster is bounded far below 2^32 members"));
+    for (id, incarnation) in members {
+        out.put_u64_le(id.get());
+        out.put_u64_le(incarnation.0);
+    }
+}
+
+/// Reads one frame. Entries share its bytes.
+///
+/// # Errors
+/// What breaks the layout. Whatever the bytes, nothing panics and nothing is allocated beyond a small multiple of their
+/// length.
+pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
+    let mut reader = Reader::new(frame.clone());
+    if reader.u32()? != crc32c::crc32c(&frame[4..]) {
+        return Err(Malformed("a checksum does not match"));
+    }
+    let cluster = ClusterId::new(reader.u128()?);
+    let from = parse_node(&mut reader)?;
+    let to = parse_node(&mut reader)?;
+    let incarnation = Incarnation(reader.u64()?);
+    let message = match reader.u8()? {
+        FORWARD => {
+            let rest = reader.rest();
+            PeerMessage::Forward { items: reader.take(rest)? }
+        }
+        READ_INDEX => PeerMessage::ReadIndex { start: reader.u64()?, counter: reader.u64()? },
+        READ_INDEX_REPLY => PeerMessage::ReadIndexReply {
+            start: reader.u64()?,
+            counter: reader.u64()?,
+            index: Index(reader.u64()?),
+        },
+        FOUNDING => PeerMessage::Founding { seen: parse_members(&mut reader)? },
+        FOUNDED => PeerMessage::Founded { members: parse_members(&mut reader)? },
+        REFUSED => PeerMessage::Refused {
+            incarnation: Incarnation(reader.u64()?),
+            known: Incarnation(reader.u64()?),
+        },
+        kind => PeerMessage::Raft(parse_raft(kind, &mut reader)?),
+    };
+    reader.end()?;
+    Ok(PeerEnvelope { cluster, from, to, incarnation, message })
+}
+
+fn parse_raft(kind: u8, reader: &mut Reader) -> Result<Message, Malformed> {
+    let term = Term(reader.u64()?);
+    let body = match kind {
+        PRE_VOTE => Body::PreVote { last: parse_position(reader)? },
+        PRE_VOTE_REPLY => Body::PreVoteReply { granted: parse_flag(reader)? },
+        VOTE => Body::Vote { last: parse_position(reader)? },
+        VOTE_REPLY => Body::VoteReply { granted: parse_flag(reader)? },
+        APPEND => {
+            let commit = Index(reader.u64()?);
+            Body::Append { run: parse_entries(reader)?, commit }
+        }
+        APPENDED => Body::Appended { matched: Index(reader.u64()?) },
+        REJECTED => Body::Rejected { base: Index(reader.u64()?), hint: parse_position(reader)? },
+        HEARTBEAT => Body::Heartbeat { round: Round(reader.u64()?), commit: Index(reader.u64()?) },
+        HEARTBEAT_REPLY => Body::HeartbeatReply { round: Round(reader.u64()?), clock: reader.u64()? },
+        _ => return Err(Malformed("an unknown kind of message")),
+    };
+    Ok(Message { term, body })
+}
+
+fn parse_entries(reader: &mut Reader) -> Result<Run, Malformed> {
+    let base = parse_position(reader)?;
+    let count = reader.u32()?;
+    let mut entries = Vec::new();
+    let mut index = base.index.0;
+    for _ in 0..count {
+        index = index.checked_add(1).ok_or(Malformed("an index at the end of the number range"))?;
+        let term = Term(reader.u64()?);
+        let kind = reader.u8()?;
+        let payload = reader.bytes()?;
+        let payload = match kind {
+            ENTRY_NOOP if payload.is_empty() => Payload::Noop,
+            ENTRY_DATA => Payload::Data(payload),
+            _ => return Err(Malformed("an unknown kind of entry")),
+        };
+        entries.push(Entry { position: Position::new(term, Index(index)), payload });
+    }
+    Run::parse(base, entries).map_err(|_| Malformed("entries that do not follow each other"))
+}
+
+fn parse_node(reader: &mut Reader) -> Result<NodeId, Malformed> {
+    NodeId::new(reader.u64()?).ok_or(Malformed("a node id of 0"))
+}
+
+fn parse_position(reader: &mut Reader) -> Result<Position, Malformed> {
+    Ok(Position::new(Term(reader.u64()?), Index(reader.u64()?)))
+}
+
+fn parse_flag(reader: &mut Reader) -> Result<bool, Malformed> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("a flag that is neither 0 nor 1")),
+    }
+}
+
+fn parse_members(reader: &mut Reader) -> Result<Vec<(NodeId, Incarnation)>, Malformed> {
+    let count = reader.u32()? as usize;
+    if count > MEMBERS_MAX {
+        return Err(Malformed("more members than a cluster can have"));
+    }
+    let mut members: Vec<(NodeId, Incarnation)> = Vec::new();
+    for _ in 0..count {
+        let member = (parse_node(reader)?, Incarnation(reader.u64()?));
+        if members.last().is_some_and(|(last, _)| *last >= member.0) {
+            return Err(Malformed("members out of order"));
+        }
+        members.push(member);
+    }
+    Ok(members)
 }

@@ -1,0 +1,255 @@
+//! The state machine: [`Machine::apply`] reads nothing but its own state and the entry, so every replica that applies
+//! the same entries holds the same state. Knows nothing of who waits for what: a [`Witness`] is told.
+
+use quorate_raft::{Entry, Index, NodeId, Payload, Position};
+use quorate_storage::ClusterId;
+
+use crate::command::{Command, Query, Reply, Seq, SessionId, SessionKey};
+use crate::entry::{self, EntryPayload, Item, LoggedWrite, Run, StateLimits};
+use crate::session::{Admission, GatewayAdmission, Sessions};
+use crate::shard::{Shards, mix};
+use crate::value::Value;
+
+/// Sessions removed in one entry at most, so that no entry costs more than its commands and a constant.
+const EXPIRED_PER_ENTRY_MAX: usize = 64;
+
+/// What happens to commands while an entry is applied, told to the gateway of the server that holds their
+/// connections.
+pub trait Witness {
+    /// The session of a gateway was opened.
+    fn opened(&mut self, node: NodeId, start: u64, nonce: u64, session: SessionKey);
+    /// This command runs next, on this state.
+    fn before(&mut self, session: SessionKey, seq: Seq, state: &Shards);
+    /// This command has run, with this reply, and left this state.
+    fn after(&mut self, session: SessionKey, seq: Seq, reply: &Reply, state: &Shards);
+    /// This command, and the rest of its run, were skipped: an earlier sequence has not run.
+    fn gap(&mut self, session: SessionKey, attempt: u64);
+}
+
+/// A witness that does not care: applying without clients.
+pub struct Nobody;
+
+impl Witness for Nobody {
+    fn opened(&mut self, _: NodeId, _: u64, _: u64, _: SessionKey) {}
+    fn before(&mut self, _: SessionKey, _: Seq, _: &Shards) {}
+    fn after(&mut self, _: SessionKey, _: Seq, _: &Reply, _: &Shards) {}
+    fn gap(&mut self, _: SessionKey, _: u64) {}
+}
+
+/// An entry that this version cannot apply: to go on would let replicas diverge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CannotApply {
+    /// Where it stands.
+    pub position: Position,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// The replicated state: keys and values, sessions, limits, time.
+#[derive(Clone)]
+pub struct Machine {
+    cluster: ClusterId,
+    shards: Shards,
+    sessions: Sessions,
+    /// `None` until the founding entry is applied.
+    limits: Option<StateLimits>,
+    now_ms: u64,
+    applied: Position,
+}
+
+impl Machine {
+    /// The state before the first entry.
+    pub fn new(cluster: ClusterId, seed: u64) -> Self {
+        Self {
+            cluster,
+            shards: Shards::new(seed),
+            sessions: Sessions::default(),
+            limits: None,
+            now_ms: 0,
+            applied: Position::ZERO,
+        }
+    }
+
+    /// The index of the last entry applied.
+    pub fn applied(&self) -> Index {
+        self.applied.index
+    }
+
+    /// The position of the last entry applied.
+    pub fn applied_position(&self) -> Position {
+        self.applied
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &[u8]) -> Option<&Value> {
+        self.shards.get(key)
+    }
+
+    /// Keys and values.
+    pub fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// Sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The limits of the state, once it is founded.
+    pub fn limits(&self) -> Option<&StateLimits> {
+        self.limits.as_ref()
+    }
+
+    /// Replicated time, in milliseconds since 1970: the highest stamp applied.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Order-independent digest of everything: equal on all replicas that have applied the same entries.
+    pub fn digest(&self) -> u64 {
+        let limits = self.limits.map_or(0, |limits| {
+            [limits.key_bytes_max, limits.value_bytes_max, limits.session_window, limits.sessions_max]
+                .iter()
+                .fold(1, |sum, limit| mix(sum ^ limit))
+        });
+        self.shards.digest().wrapping_add(mix(self.sessions.digest())).wrapping_add(mix(self.now_ms ^ limits))
+    }
+
+    /// Answers a question.
+    pub fn answer(&self, query: &Query) -> Reply {
+        self.shards.answer(query)
+    }
+
+    /// Applies the next entry.
+    ///
+    /// # Errors
+    /// Where this version does not know what the entry means; then nothing has changed.
+    ///
+    /// # Panics
+    /// If it is not the next.
+    pub fn apply(&mut self, entry: &Entry, witness: &mut impl Witness) -> Result<(), CannotApply> {
+        assert_eq!(entry.position.index, self.applied.index.next(), "an entry was applied out of order");
+        match &entry.payload {
+            Payload::Noop => {}
+            Payload::Data(payload) => {
+                let payload = entry::parse(payload)
+                    .map_err(|malformed| CannotApply { position: entry.position, why: malformed.0 })?;
+                match payload {
+                    // Two leaders may both have proposed it; the first that commits counts.
+                    EntryPayload::Founding(limits) => self.limits = Some(*self.limits.get_or_insert(limits)),
+                    EntryPayload::Batch { stamp_ms, items } => {
+                        self.apply_batch(entry.position.index, stamp_ms, &items, witness);
+                    }
+                }
+            }
+        }
+        self.applied = entry.position;
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, index: Index, stamp_ms: u64, items: &[Item], witness: &mut impl Witness) {
+        self.now_ms = self.now_ms.max(stamp_ms);
+        self.sessions.expire(self.now_ms, EXPIRED_PER_ENTRY_MAX);
+        // A leader proposes batches only behind the founding entry; without it there are no limits to decide by.
+        let Some(limits) = self.limits else { return };
+        let mut place = 0;
+        for item in items {
+            match item {
+                Item::OpenGateway { node, start, nonce }
+                    if self.sessions.is_opened(*node, *start, *nonce) => {}
+                Item::OpenGateway { node, start, nonce } => {
+                    let key = next_key(index, &mut place);
+                    self.sessions.open_gateway(key, (*node, *start, *nonce), self.now_ms, &limits);
+                    witness.opened(*node, *start, *nonce, key);
+                }
+                Item::Run(run) => self.apply_run(index, &mut place, run, &limits, witness),
+            }
+        }
+    }
+
+    fn apply_run(
+        &mut self,
+        index: Index,
+        place: &mut u32,
+        run: &Run,
+        limits: &StateLimits,
+        witness: &mut impl Witness,
+    ) {
+        if !self.sessions.is_gateway_alive(run.session, self.now_ms) {
+            return;
+        }
+        self.sessions.begin_run(run.session, run.acknowledged, self.now_ms, limits);
+        let mut replies = Vec::new();
+        let mut first_fresh = None;
+        for (offset, write) in (0..).zip(&run.writes) {
+            let seq = Seq(run.first.0 + offset);
+            if first_fresh.is_none() {
+                match self.sessions.admit_gateway(run.session, seq) {
+                    GatewayAdmission::Fresh => first_fresh = Some(seq),
+                    GatewayAdmission::Repeat => continue,
+                    GatewayAdmission::Gap => {
+                        witness.gap(run.session, run.attempt);
+                        return;
+                    }
+                }
+            }
+            witness.before(run.session, seq, &self.shards);
+            let reply = self.perform(index, place, write, limits);
+            witness.after(run.session, seq, &reply, &self.shards);
+            replies.push(reply);
+        }
+        if let Some(first) = first_fresh {
+            self.sessions.record_gateway(run.session, first, replies);
+        }
+    }
+
+    fn perform(&mut self, index: Index, place: &mut u32, write: &LoggedWrite, limits: &StateLimits) -> Reply {
+        match write {
+            LoggedWrite::Plain(command) => self.shards.execute(command, limits),
+            LoggedWrite::Once { session, seq, acknowledged, checksum, command } => {
+                self.perform_once(*session, (*seq, *acknowledged, *checksum), command, limits)
+            }
+            LoggedWrite::OpenSession { ttl_ms } => {
+                let key = next_key(index, place);
+                match self.sessions.open_client(key, *ttl_ms, self.now_ms, limits) {
+                    Ok(()) => Reply::Session(SessionId { cluster: self.cluster, key }),
+                    Err(error) => Reply::Error(error),
+                }
+            }
+            LoggedWrite::CloseSession { session } => {
+                self.sessions.close_client(*session);
+                Reply::Ok
+            }
+            LoggedWrite::KeepAlive => Reply::Ok,
+        }
+    }
+
+    fn perform_once(
+        &mut self,
+        session: SessionKey,
+        number: (Seq, Seq, u32),
+        command: &Command,
+        limits: &StateLimits,
+    ) -> Reply {
+        let reply_bytes = self.shards.reply_bytes(command);
+        match self.sessions.admit_client(session, number, reply_bytes, self.now_ms, limits) {
+            Admission::Fresh => {
+                let reply = self.shards.execute(command, limits);
+                self.sessions.record_client(session, number, reply.clone(), self.now_ms);
+                reply
+            }
+            Admission::Repeat(reply) => {
+                let reply = reply.clone();
+                self.sessions.touch_client(session, self.now_ms);
+                reply
+            }
+            Admission::Refused(error) => Reply::Error(error),
+        }
+    }
+}
+
+fn next_key(index: Index, place: &mut u32) -> SessionKey {
+    let key = SessionKey { index: index.0, place: *place };
+    *place += 1;
+    key
+}

@@ -1,0 +1,459 @@
+//! A server that takes part: consensus, state machine, gateway and reads, tied together. One owner, one loop: nothing
+//! here waits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use quorate_raft::{
+    Effects, Entry, Input, Message, Node, NodeId, Persist, ReadOutcome, ReadToken, Refusal, Restored, Role,
+    Term, WriteId,
+};
+use quorate_storage::ClusterId;
+
+use crate::command::{Command, Operation, Reply, ReplyError, Write};
+use crate::entry::{self, LoggedWrite, StateLimits};
+use crate::gateway::{Gateway, Patience, RUN_BYTES_MAX};
+use crate::machine::Machine;
+use crate::pending::{Connections, READ_GIVEN_UP, Reads, WaitingRead};
+use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
+use crate::shard::check_sizes;
+use crate::wire::PeerMessage;
+
+/// Bytes of items that wait at a leader to be proposed; what a follower forwards beyond is dropped, and the follower
+/// sends it again.
+const STAGED_BYTES_MAX: usize = 128 << 20;
+/// Milliseconds at least between two entries that carry nothing but the time.
+const TIME_ENTRY_MS: u64 = 1_000;
+
+/// See the module.
+pub(crate) struct Member {
+    cluster: ClusterId,
+    start: u64,
+    node: Node,
+    machine: Machine,
+    gateway: Gateway,
+    connections: Connections,
+    reads: Reads,
+    patience: Patience,
+    next_token: u64,
+    /// Reads of other servers that wait for this leader's round.
+    remote_reads: BTreeMap<ReadToken, RemoteRead>,
+    /// Items of batches, to be proposed as soon as consensus takes them. Empty unless this server leads.
+    staged: VecDeque<Bytes>,
+    staged_bytes: usize,
+    founding_limits: StateLimits,
+    /// The term in which this leader has proposed the founding entry.
+    founding_proposed: Option<Term>,
+    /// The highest stamp of replicated time this server has given or applied.
+    stamp_ms: u64,
+    time_entry_ms: u64,
+    /// Who led when the step began.
+    seen_leader: (Term, Option<NodeId>),
+    /// Ticks since the start, in milliseconds: what waiting is measured by.
+    uptime_ms: u64,
+}
+
+#[derive(Clone, Copy)]
+struct RemoteRead {
+    from: NodeId,
+    start: u64,
+    counter: u64,
+}
+
+impl Member {
+    pub(crate) fn new(
+        config: &Config,
+        cluster: ClusterId,
+        voters: BTreeSet<NodeId>,
+        restored: Restored,
+    ) -> Self {
+        let patience = Patience {
+            election_hold_ms: config.election_hold_ms,
+            request_timeout_ms: config.request_timeout_ms,
+        };
+        let limits = config.raft.clone();
+        let raft = quorate_raft::Config { id: config.id, voters, limits, seed: config.seed };
+        Self {
+            cluster,
+            start: config.start,
+            node: Node::new(raft, restored),
+            machine: Machine::new(cluster, config.seed),
+            gateway: Gateway::new(config.id, config.start, patience),
+            connections: Connections::with_hasher(FixedState::with_seed(config.seed)),
+            reads: Reads::default(),
+            patience,
+            next_token: 1,
+            remote_reads: BTreeMap::new(),
+            staged: VecDeque::new(),
+            staged_bytes: 0,
+            founding_limits: config.founding_limits,
+            founding_proposed: None,
+            stamp_ms: 0,
+            time_entry_ms: 0,
+            seen_leader: (Term::ZERO, None),
+            uptime_ms: 0,
+        }
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Commands of the gateway that are not resolved.
+    pub(crate) fn waiting(&self) -> usize {
+        self.gateway.waiting()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.gateway.has_room() && self.reads.has_room()
+    }
+
+    fn is_leader(&self) -> bool {
+        self.node.role() == Role::Leader
+    }
+
+    // --- clients ---
+
+    pub(crate) fn request(&mut self, request: Request, out: &mut Outbox) {
+        let Request { connection, tag, operation } = request;
+        match operation {
+            Operation::Read(query) => {
+                let arrived_ms = self.uptime_ms;
+                self.read(WaitingRead { connection, tag, query, arrived_ms, after: None });
+            }
+            Operation::Write(write) => match self.log(write) {
+                Ok(write) => self.write(connection, tag, &write),
+                Err(reply) => out.actions.answers.push(Answer { connection, tag, reply }),
+            },
+        }
+    }
+
+    /// The write as it goes into the log, or the answer where it must not.
+    fn log(&self, write: Write) -> Result<LoggedWrite, Reply> {
+        match write {
+            Write::Plain(command) => {
+                self.check_sizes(&command)?;
+                Ok(LoggedWrite::Plain(command))
+            }
+            Write::Once { session, seq, acknowledged, command } => {
+                if session.cluster != self.cluster {
+                    return Err(Reply::Error(ReplyError::SessionExpired));
+                }
+                self.check_sizes(&command)?;
+                let checksum = entry::checksum_of(&command);
+                Ok(LoggedWrite::Once { session: session.key, seq, acknowledged, checksum, command })
+            }
+            Write::OpenSession { ttl_ms } => Ok(LoggedWrite::OpenSession { ttl_ms }),
+            Write::CloseSession { session } if session.cluster != self.cluster => Err(Reply::Ok),
+            Write::CloseSession { session } => Ok(LoggedWrite::CloseSession { session: session.key }),
+        }
+    }
+
+    /// Keeps out of the log what its apply would refuse anyway for its size alone.
+    fn check_sizes(&self, command: &Command) -> Result<(), Reply> {
+        let limits = self.machine.limits().unwrap_or(&self.founding_limits);
+        let error = match command {
+            Command::Put { key, value, .. } | Command::Append { key, value } => {
+                check_sizes(key, value.len() as u64, limits).err()
+            }
+            Command::Delete { keys } => keys.iter().find_map(|key| check_sizes(key, 0, limits).err()),
+        };
+        let bytes = command.bytes();
+        let error = error.or_else(|| {
+            (bytes > WRITE_BYTES_MAX)
+                .then_some(ReplyError::ValueTooLarge { bytes: bytes as u64, limit: WRITE_BYTES_MAX as u64 })
+        });
+        error.map_or(Ok(()), |error| Err(Reply::Error(error)))
+    }
+
+    fn write(&mut self, connection: ConnectionId, tag: u64, write: &LoggedWrite) {
+        let order = self.connections.entry(connection).or_default();
+        let earlier = order.reads.drain(..).filter_map(|id| self.reads.take(id));
+        let before = earlier.map(WaitingRead::into_ride).collect();
+        order.last_write = Some(self.gateway.push(write, Some((connection, tag)), before));
+    }
+
+    fn read(&mut self, mut read: WaitingRead) {
+        let order = self.connections.entry(read.connection).or_default();
+        match order.last_write.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
+            Some(ticket) if self.gateway.is_unsent(ticket) => {
+                self.gateway.ride_after(ticket, read.into_ride());
+            }
+            unresolved => {
+                read.after = unresolved;
+                if unresolved.is_none() && order.reads.first().is_some_and(|first| !self.reads.holds(*first))
+                {
+                    // Answered in order, so those before the first that waits are answered too.
+                    order.reads.retain(|id| self.reads.holds(*id));
+                }
+                order.reads.push(self.reads.push(read));
+            }
+        }
+    }
+
+    pub(crate) fn disconnected(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+    }
+
+    // --- events ---
+
+    pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Outbox) {
+        self.uptime_ms += TICK_MS;
+        self.gateway.set_now(self.uptime_ms);
+        self.step(Input::Tick { clock: now_ms }, out);
+        let is_leader_known = self.node.leader().is_some();
+        let gateway_ttl_ms = self.machine.limits().unwrap_or(&self.founding_limits).gateway_ttl_ms;
+        self.gateway.tick(is_leader_known, gateway_ttl_ms);
+        let patience_ms = if is_leader_known {
+            self.patience.request_timeout_ms
+        } else {
+            self.patience.election_hold_ms.min(self.patience.request_timeout_ms)
+        };
+        if let Some(arrived_ms_max) = self.uptime_ms.checked_sub(patience_ms) {
+            for WaitingRead { connection, tag, .. } in self.reads.take_older(arrived_ms_max) {
+                out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(READ_GIVEN_UP) });
+            }
+        }
+        if !self.is_leader() && self.reads.is_question_lost(self.uptime_ms) {
+            self.reads.forget_questions();
+        }
+        self.propose_time(out);
+    }
+
+    pub(crate) fn link_up(&mut self, node: NodeId) {
+        if self.node.leader() == Some(node) && !self.is_leader() {
+            self.gateway.begin_anew();
+            self.reads.forget_questions();
+        }
+    }
+
+    pub(crate) fn persisted(&mut self, write: WriteId, out: &mut Outbox) {
+        self.step(Input::Persisted { write }, out);
+    }
+
+    pub(crate) fn receive(&mut self, from: NodeId, message: PeerMessage, out: &mut Outbox) {
+        match message {
+            PeerMessage::Raft(message) => self.receive_raft(from, message, out),
+            PeerMessage::Forward { items } => self.receive_forward(items),
+            PeerMessage::ReadIndex { start, counter } if self.is_leader() => {
+                let token = self.take_token();
+                self.remote_reads.insert(token, RemoteRead { from, start, counter });
+                self.step(Input::Read { token }, out);
+            }
+            PeerMessage::ReadIndexReply { start, counter, index } => {
+                if start == self.start {
+                    self.reads.confirm(ReadToken(counter), index);
+                }
+            }
+            // A question to one that does not lead: the asker asks again, whoever leads then.
+            PeerMessage::ReadIndex { .. }
+            | PeerMessage::Founding { .. }
+            | PeerMessage::Founded { .. }
+            | PeerMessage::Refused { .. } => {}
+        }
+    }
+
+    fn receive_raft(&mut self, from: NodeId, message: Message, out: &mut Outbox) {
+        self.step(Input::Message { from, message }, out);
+    }
+
+    /// Commands of another server's gateway. What is dropped here, it sends again.
+    fn receive_forward(&mut self, items: Bytes) {
+        let is_small_enough = items.len() <= WRITE_BYTES_MAX + RUN_BYTES_MAX
+            && self.staged_bytes + items.len() <= STAGED_BYTES_MAX;
+        if self.is_leader() && is_small_enough && entry::parse_items(&items).is_ok() {
+            self.stage(items);
+        }
+    }
+
+    // --- effects ---
+
+    fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<(), Refusal>> {
+        let effects = self.node.step(input);
+        let Effects { send_now, persist, apply, proposed, reads } = effects;
+        for envelope in send_now {
+            out.send(envelope.to, PeerMessage::Raft(envelope.message));
+        }
+        if let Some(Persist { write, hard_state, entries, send_after }) = persist {
+            let send_after = send_after
+                .into_iter()
+                .map(|envelope| out.envelope(envelope.to, PeerMessage::Raft(envelope.message)));
+            let send_after = send_after.collect();
+            out.actions.persist.push(DiskWrite { write, hard_state, entries, send_after });
+        }
+        for entry in &apply {
+            self.apply(entry, out);
+        }
+        for read in reads {
+            self.settle_read(read, out);
+        }
+        proposed.map(|outcome| outcome.map(|_| ()))
+    }
+
+    fn apply(&mut self, entry: &Entry, out: &mut Outbox) {
+        if out.actions.halt.is_some() {
+            return;
+        }
+        if let Err(cannot) = self.machine.apply(entry, &mut self.gateway) {
+            out.actions.halt = Some(format!(
+                "the log's entry {} cannot be applied: {}; a newer version may have written it: start that version",
+                cannot.position, cannot.why
+            ));
+            return;
+        }
+        self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
+        if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
+            self.gateway.session_lost();
+        }
+    }
+
+    fn settle_read(&mut self, read: ReadOutcome, out: &mut Outbox) {
+        match read {
+            ReadOutcome::Confirmed { token, index } => match self.remote_reads.remove(&token) {
+                Some(RemoteRead { from, start, counter }) => {
+                    out.send(from, PeerMessage::ReadIndexReply { start, counter, index });
+                }
+                None => self.reads.confirm(token, index),
+            },
+            ReadOutcome::Refused { token, .. } => {
+                if self.remote_reads.remove(&token).is_none() {
+                    self.reads.forget_questions();
+                }
+            }
+        }
+    }
+
+    // --- the end of a step ---
+
+    /// Sends and asks for all that the events of this step have brought, together.
+    pub(crate) fn flush(&mut self, out: &mut Outbox) {
+        let leader = (self.node.term(), self.node.leader());
+        if leader != self.seen_leader {
+            self.seen_leader = leader;
+            self.gateway.begin_anew();
+            self.reads.forget_questions();
+            self.staged.clear();
+            self.staged_bytes = 0;
+        }
+        match self.node.leader() {
+            Some(leader) if leader == out.id => {
+                for items in self.gateway.items_to_send() {
+                    self.stage(items);
+                }
+                self.propose_staged(out);
+            }
+            Some(leader) => {
+                for items in self.gateway.items_to_send() {
+                    out.send(leader, PeerMessage::Forward { items });
+                }
+            }
+            None => {}
+        }
+        self.ask_for_reads(out);
+        self.answer_reads();
+        out.actions.answers.append(&mut self.gateway.answers);
+    }
+
+    fn stage(&mut self, items: Bytes) {
+        self.staged_bytes += items.len();
+        self.staged.push_back(items);
+    }
+
+    fn propose_staged(&mut self, out: &mut Outbox) {
+        if self.staged.is_empty() || !self.propose_founding(out) {
+            return;
+        }
+        let stamp_ms = self.next_stamp();
+        while !self.staged.is_empty() {
+            let mut bytes = 0;
+            let fits = |items: &&Bytes| {
+                bytes += items.len();
+                bytes <= RUN_BYTES_MAX
+            };
+            let count = self.staged.iter().take_while(fits).count().max(1);
+            let items: Vec<Bytes> = self.staged.iter().take(count).cloned().collect();
+            let payload = entry::batch(stamp_ms, &items);
+            match self.step(Input::Propose { payload }, out) {
+                Some(Ok(())) => {}
+                // Not now: it stays here, and the next step tries again.
+                Some(Err(Refusal::Busy | Refusal::NotLeader { .. })) | None => return,
+                Some(Err(Refusal::TooLarge)) => {
+                    unreachable!("an item above the limit of an entry was staged")
+                }
+            }
+            self.staged.drain(..count);
+            self.staged_bytes -= items.iter().map(Bytes::len).sum::<usize>();
+            self.time_entry_ms = self.uptime_ms;
+        }
+    }
+
+    /// A batch is proposed only behind the founding entry. Whether the state is founded is known; where it is not (yet),
+    /// this leader proposes the entry once in its term: a second one changes nothing.
+    fn propose_founding(&mut self, out: &mut Outbox) -> bool {
+        if self.machine.limits().is_some() || self.founding_proposed == Some(self.node.term()) {
+            return true;
+        }
+        let payload = entry::founding(&self.founding_limits);
+        let is_taken = matches!(self.step(Input::Propose { payload }, out), Some(Ok(())));
+        if is_taken {
+            self.founding_proposed = Some(self.node.term());
+        }
+        is_taken
+    }
+
+    /// Where a deadline is due and nothing else brings the time forward, an entry does that carries nothing.
+    fn propose_time(&mut self, out: &mut Outbox) {
+        let is_due =
+            self.machine.sessions().next_deadline_ms().is_some_and(|due| due <= self.node.majority_clock());
+        let is_quiet = self.uptime_ms.saturating_sub(self.time_entry_ms) >= TIME_ENTRY_MS;
+        if self.is_leader() && is_due && is_quiet && self.machine.limits().is_some() {
+            let payload = entry::batch(self.next_stamp(), &[]);
+            if let Some(Ok(())) = self.step(Input::Propose { payload }, out) {
+                self.time_entry_ms = self.uptime_ms;
+            }
+        }
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp_ms = self.stamp_ms.max(self.node.majority_clock());
+        self.stamp_ms
+    }
+
+    /// One question for all reads that have come.
+    fn ask_for_reads(&mut self, out: &mut Outbox) {
+        let Some(leader) = self.node.leader() else { return };
+        if !self.reads.has_fresh() {
+            return;
+        }
+        let token = self.take_token();
+        self.reads.ask(token, self.uptime_ms);
+        if leader == out.id {
+            self.step(Input::Read { token }, out);
+        } else {
+            out.send(leader, PeerMessage::ReadIndex { start: self.start, counter: token.0 });
+        }
+    }
+
+    fn answer_reads(&mut self) {
+        for read in self.reads.ready(self.machine.applied()) {
+            match read.after.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
+                Some(ticket) => self.gateway.ride_after(ticket, read.into_ride()),
+                None => {
+                    let reply = self.machine.answer(&read.query);
+                    self.gateway.answers.push(Answer { connection: read.connection, tag: read.tag, reply });
+                }
+            }
+        }
+    }
+
+    fn take_token(&mut self) -> ReadToken {
+        let token = ReadToken(self.next_token);
+        self.next_token += 1;
+        token
+    }
+}

@@ -1,0 +1,378 @@
+//! Sessions: every command runs once, however often it is sent. Knows nothing of keys and values; part of the
+//! replicated state, so it reads no clock: time is the replicated time of the entry that is applied.
+//!
+//! Two kinds share one table of deadlines. A **client's** session numbers commands as the client likes, within a window
+//! above what it has acknowledged. A **gateway's** session numbers every write that enters one server, and applies them
+//! without gaps, so that commands of one connection can never overtake each other when they are sent again.
+//!
+//! Admission is asked in one place (`admit_*`, which changes nothing) and recorded in another (`record_*`, which asserts
+//! what admission said).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quorate_raft::NodeId;
+
+use crate::command::{Reply, ReplyError, Seq, SessionKey};
+use crate::entry::StateLimits;
+use crate::shard::mix;
+
+/// What a recorded reply counts against [`StateLimits::session_reply_bytes_max`] besides a value that it holds.
+pub(crate) const REPLY_OVERHEAD_BYTES: u64 = 64;
+
+/// What the table says of a client's command, before it runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission<'a> {
+    /// Run it and record its reply.
+    Fresh,
+    /// It ran; this was its reply.
+    Repeat(&'a Reply),
+    /// It must not run.
+    Refused(ReplyError),
+}
+
+/// What the table says of a gateway's command, before it runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum GatewayAdmission {
+    /// Run it and record its reply.
+    Fresh,
+    /// It ran.
+    Repeat,
+    /// A sequence before it has not run: skip it, the gateway sends again.
+    Gap,
+}
+
+/// All sessions of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    clients: BTreeMap<SessionKey, Client>,
+    gateways: BTreeMap<SessionKey, Gateway>,
+    gateway_of: BTreeMap<NodeId, SessionKey>,
+    deadlines: BTreeSet<(u64, SessionKey)>,
+    digest: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    ttl_ms: u64,
+    deadline_ms: u64,
+    /// The highest sequence the client has acknowledged: nothing at or below it runs again.
+    floor: Seq,
+    /// By sequence, all above the floor.
+    replies: BTreeMap<Seq, Recorded>,
+    reply_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Gateway {
+    node: NodeId,
+    start: u64,
+    nonce: u64,
+    deadline_ms: u64,
+    /// The last sequence that ran; all before it ran too.
+    last: Seq,
+    /// The replies of the sequences up to `last` that the gateway has not acknowledged.
+    replies: VecDeque<Reply>,
+}
+
+#[derive(Clone, Debug)]
+struct Recorded {
+    checksum: u32,
+    reply: Reply,
+}
+
+impl Sessions {
+    /// How many clients' sessions are open.
+    pub fn clients(&self) -> u64 {
+        self.clients.len() as u64
+    }
+
+    /// The wrapping sum of a digest of each session.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// When the next session expires, in replicated milliseconds.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whether this gateway's session is there.
+    pub(crate) fn holds_gateway(&self, key: SessionKey) -> bool {
+        self.gateways.contains_key(&key)
+    }
+
+    /// The replies that a gateway's session keeps, ending with that of the last sequence that ran.
+    pub fn gateway_replies(&self, key: SessionKey) -> Option<(Seq, usize)> {
+        self.gateways.get(&key).map(|gateway| (gateway.last, gateway.replies.len()))
+    }
+
+    // --- clients ---
+
+    /// Opens a client's session.
+    ///
+    /// # Errors
+    /// Where the cluster holds as many as it may. None is evicted.
+    pub(crate) fn open_client(
+        &mut self,
+        key: SessionKey,
+        ttl_ms: Option<u64>,
+        now_ms: u64,
+        limits: &StateLimits,
+    ) -> Result<(), ReplyError> {
+        if self.clients() >= limits.sessions_max {
+            return Err(ReplyError::SessionsFull { limit: limits.sessions_max });
+        }
+        let ttl_ms = ttl_ms.unwrap_or(limits.session_ttl_ms);
+        let deadline_ms = now_ms.saturating_add(ttl_ms);
+        let client = Client { ttl_ms, deadline_ms, floor: Seq(0), replies: BTreeMap::new(), reply_bytes: 0 };
+        self.digest = self.digest.wrapping_add(client.digest(key));
+        let previous = self.clients.insert(key, client);
+        assert!(previous.is_none(), "two sessions under one key");
+        self.deadlines.insert((deadline_ms, key));
+        Ok(())
+    }
+
+    /// Closes a client's session; one that is not there stays closed.
+    pub(crate) fn close_client(&mut self, key: SessionKey) {
+        if let Some(client) = self.clients.remove(&key) {
+            self.deadlines.remove(&(client.deadline_ms, key));
+            self.digest = self.digest.wrapping_sub(client.digest(key));
+            for (seq, recorded) in &client.replies {
+                self.digest = self.digest.wrapping_sub(recorded.digest(key, *seq));
+            }
+        }
+    }
+
+    /// What is to be done with a client's command whose reply would hold `reply_bytes`.
+    pub(crate) fn admit_client(
+        &self,
+        key: SessionKey,
+        (seq, acknowledged, checksum): (Seq, Seq, u32),
+        reply_bytes: u64,
+        now_ms: u64,
+        limits: &StateLimits,
+    ) -> Admission<'_> {
+        let Some(client) = self.clients.get(&key).filter(|client| client.deadline_ms > now_ms) else {
+            return Admission::Refused(ReplyError::SessionExpired);
+        };
+        if seq <= client.floor {
+            return Admission::Refused(ReplyError::StaleSequence { seq });
+        }
+        match client.replies.get(&seq) {
+            Some(recorded) if recorded.checksum == checksum => return Admission::Repeat(&recorded.reply),
+            Some(_) => return Admission::Refused(ReplyError::SequenceReused { seq }),
+            None => {}
+        }
+        let floor = client.floor.max(acknowledged);
+        if seq.0 - floor.0 > limits.session_window {
+            return Admission::Refused(ReplyError::WindowFull { limit: limits.session_window });
+        }
+        let released: u64 = client.replies.range(..=floor).map(|(_, recorded)| recorded.bytes()).sum();
+        let kept = client.reply_bytes - released;
+        if kept + REPLY_OVERHEAD_BYTES + reply_bytes > limits.session_reply_bytes_max {
+            return Admission::Refused(ReplyError::RepliesFull { limit: limits.session_reply_bytes_max });
+        }
+        Admission::Fresh
+    }
+
+    /// Records the reply of a command that was admitted as fresh and has run.
+    pub(crate) fn record_client(
+        &mut self,
+        key: SessionKey,
+        (seq, acknowledged, checksum): (Seq, Seq, u32),
+        reply: Reply,
+        now_ms: u64,
+    ) {
+        let client = self.clients.get_mut(&key).expect("a reply for a session that admitted nothing");
+        assert!(client.floor < seq && acknowledged < seq, "a command was applied below its floor");
+        self.digest = self.digest.wrapping_sub(client.digest(key));
+        client.floor = client.floor.max(acknowledged);
+        while let Some(first) = client.replies.first_entry().filter(|first| *first.key() <= client.floor) {
+            self.digest = self.digest.wrapping_sub(first.get().digest(key, *first.key()));
+            client.reply_bytes -= first.remove().bytes();
+        }
+        let recorded = Recorded { checksum, reply };
+        client.reply_bytes += recorded.bytes();
+        self.digest = self.digest.wrapping_add(recorded.digest(key, seq));
+        let previous = client.replies.insert(seq, recorded);
+        assert!(previous.is_none(), "a command was applied twice");
+        self.digest = self.digest.wrapping_add(client.digest(key));
+        self.touch_client(key, now_ms);
+    }
+
+    /// Puts a client's deadline off: it has written, or has sent a write again.
+    pub(crate) fn touch_client(&mut self, key: SessionKey, now_ms: u64) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        self.deadlines.remove(&(client.deadline_ms, key));
+        self.digest = self.digest.wrapping_sub(client.digest(key));
+        client.deadline_ms = client.deadline_ms.max(now_ms.saturating_add(client.ttl_ms));
+        self.digest = self.digest.wrapping_add(client.digest(key));
+        self.deadlines.insert((client.deadline_ms, key));
+    }
+
+    // --- gateways ---
+
+    /// Whether a server's gateway has its session from this very opening, so that a copy of it changes nothing.
+    pub(crate) fn is_opened(&self, node: NodeId, start: u64, nonce: u64) -> bool {
+        let gateway = self.gateway_of.get(&node).and_then(|key| self.gateways.get(key));
+        gateway.is_some_and(|gateway| (gateway.start, gateway.nonce) == (start, nonce))
+    }
+
+    /// Opens the session of a server's gateway and closes the one it had.
+    pub(crate) fn open_gateway(
+        &mut self,
+        key: SessionKey,
+        (node, start, nonce): (NodeId, u64, u64),
+        now_ms: u64,
+        limits: &StateLimits,
+    ) {
+        if let Some(old) = self.gateway_of.insert(node, key) {
+            self.close_gateway(old);
+        }
+        let deadline_ms = now_ms.saturating_add(limits.gateway_ttl_ms);
+        let gateway = Gateway { node, start, nonce, deadline_ms, last: Seq(0), replies: VecDeque::new() };
+        self.digest = self.digest.wrapping_add(gateway.digest(key));
+        let previous = self.gateways.insert(key, gateway);
+        assert!(previous.is_none(), "two sessions under one key");
+        self.deadlines.insert((deadline_ms, key));
+    }
+
+    fn close_gateway(&mut self, key: SessionKey) {
+        let gateway = self.gateways.remove(&key).expect("the table of gateways names one that is not there");
+        self.deadlines.remove(&(gateway.deadline_ms, key));
+        self.digest = self.digest.wrapping_sub(gateway.digest(key));
+    }
+
+    /// Whether commands of this gateway may run at all.
+    pub(crate) fn is_gateway_alive(&self, key: SessionKey, now_ms: u64) -> bool {
+        self.gateways.get(&key).is_some_and(|gateway| gateway.deadline_ms > now_ms)
+    }
+
+    /// Begins a run: drops the replies up to `acknowledged` and puts the deadline off. The session is alive.
+    pub(crate) fn begin_run(
+        &mut self,
+        key: SessionKey,
+        acknowledged: Seq,
+        now_ms: u64,
+        limits: &StateLimits,
+    ) {
+        self.change_gateway(key, |gateway| {
+            let floor = gateway.last.0 - gateway.replies.len() as u64;
+            for _ in floor..acknowledged.0.min(gateway.last.0) {
+                gateway.replies.pop_front();
+            }
+            gateway.deadline_ms = gateway.deadline_ms.max(now_ms.saturating_add(limits.gateway_ttl_ms));
+        });
+    }
+
+    /// What is to be done with a gateway's command.
+    pub(crate) fn admit_gateway(&self, key: SessionKey, seq: Seq) -> GatewayAdmission {
+        let gateway = self.gateways.get(&key).expect("a run of a session that is not there");
+        if seq <= gateway.last {
+            GatewayAdmission::Repeat
+        } else if seq.0 == gateway.last.0 + 1 {
+            GatewayAdmission::Fresh
+        } else {
+            GatewayAdmission::Gap
+        }
+    }
+
+    /// Records the replies of commands that were admitted as fresh and have run, in order.
+    pub(crate) fn record_gateway(&mut self, key: SessionKey, first: Seq, replies: Vec<Reply>) {
+        self.change_gateway(key, |gateway| {
+            assert_eq!(gateway.last.0 + 1, first.0, "a gateway's command was applied twice, or with a gap");
+            gateway.last = Seq(gateway.last.0 + replies.len() as u64);
+            gateway.replies.extend(replies);
+        });
+    }
+
+    fn change_gateway(&mut self, key: SessionKey, edit: impl FnOnce(&mut Gateway)) {
+        let gateway = self.gateways.get_mut(&key).expect("a run of a session that is not there");
+        self.digest = self.digest.wrapping_sub(gateway.digest(key));
+        let deadline_ms = gateway.deadline_ms;
+        edit(gateway);
+        self.digest = self.digest.wrapping_add(gateway.digest(key));
+        if gateway.deadline_ms != deadline_ms {
+            self.deadlines.remove(&(deadline_ms, key));
+            self.deadlines.insert((gateway.deadline_ms, key));
+        }
+    }
+
+    // --- time ---
+
+    /// Removes sessions whose deadline has come, at most `count_max`, in order of (deadline, key). Those that are left
+    /// over are dead all the same: admission compares their deadline.
+    pub(crate) fn expire(&mut self, now_ms: u64, count_max: usize) {
+        for _ in 0..count_max {
+            let Some((_, key)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now_ms)
+            else {
+                return;
+            };
+            if let Some(gateway) = self.gateways.get(&key) {
+                self.gateway_of.remove(&gateway.node);
+                self.close_gateway(key);
+            } else {
+                self.close_client(key);
+            }
+        }
+    }
+}
+
+impl Recorded {
+    fn bytes(&self) -> u64 {
+        let value_bytes = match &self.reply {
+            Reply::Value(value) => value.len() as u64,
+            Reply::Values(_)
+            | Reply::Ok
+            | Reply::Nil
+            | Reply::Integer(_)
+            | Reply::Session(_)
+            | Reply::Error(_) => 0,
+        };
+        REPLY_OVERHEAD_BYTES + value_bytes
+    }
+
+    fn digest(&self, key: SessionKey, seq: Seq) -> u64 {
+        mix(key_digest(key)
+            ^ mix(seq.0)
+            ^ mix(u64::from(self.checksum) << 32 | u64::from(reply_checksum(&self.reply))))
+    }
+}
+
+impl Client {
+    fn digest(&self, key: SessionKey) -> u64 {
+        mix(key_digest(key)
+            ^ mix(self.deadline_ms)
+            ^ mix(self.floor.0).rotate_left(1)
+            ^ mix(self.ttl_ms).rotate_left(2))
+    }
+}
+
+impl Gateway {
+    /// Without the replies: they follow from the state at each sequence, and compare equal where the states did.
+    fn digest(&self, key: SessionKey) -> u64 {
+        let who = mix(self.node.get()) ^ mix(self.start).rotate_left(1) ^ mix(self.nonce).rotate_left(2);
+        let floor = self.last.0 - self.replies.len() as u64;
+        mix(key_digest(key)
+            ^ who
+            ^ mix(self.deadline_ms).rotate_left(3)
+            ^ mix(self.last.0).rotate_left(4)
+            ^ mix(floor).rotate_left(5))
+    }
+}
+
+fn key_digest(key: SessionKey) -> u64 {
+    mix(key.index ^ mix(u64::from(key.place)))
+}
+
+fn reply_checksum(reply: &Reply) -> u32 {
+    match reply {
+        Reply::Ok => 1,
+        Reply::Nil => 2,
+        Reply::Integer(number) => crc32c::crc32c_append(3, &number.to_le_bytes()),
+        Reply::Value(value) => crc32c::crc32c_append(4, value.as_slice()),
+        // A client's session records replies of commands only, and those are of the kinds above and errors.
+        Reply::Values(_) | Reply::Session(_) => 5,
+        Reply::Error(error) => crc32c::crc32c_append(6, error.to_string().as_bytes()),
+    }
+}

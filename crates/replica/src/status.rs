@@ -1,0 +1,85 @@
+//! What `INFO`, `ROLE` and `status` show of a replica.
+
+use std::collections::BTreeSet;
+
+use quorate_raft::{NodeId, Role, Term};
+use quorate_storage::{Identity, Incarnation};
+
+use crate::member::Member;
+use crate::replica::Standing;
+
+/// A look at a replica, for `INFO`, `ROLE` and `status`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Who this is.
+    pub id: NodeId,
+    /// The cluster, once it is founded, in hexadecimal.
+    pub cluster: Option<String>,
+    /// The data folder's incarnation.
+    pub incarnation: Incarnation,
+    /// Whether it takes part.
+    pub standing: Standing,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// The commit index.
+    pub commit: u64,
+    /// The applied index.
+    pub applied: u64,
+    /// The index of the last entry.
+    pub last: u64,
+    /// The index that a snapshot covers; 0 until snapshots exist.
+    pub snapshot: u64,
+    /// Who votes.
+    pub members: BTreeSet<NodeId>,
+    /// Keys held.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub data_bytes: u64,
+    /// Client sessions open.
+    pub sessions: u64,
+    /// Commands of the gateway that are not resolved.
+    pub gateway_waiting: u64,
+    /// Replicated time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Order-independent digest of the whole state, at `applied`.
+    pub digest: u64,
+    /// Messages of peers that were dropped because they broke the protocol or named another cluster.
+    pub dropped_messages: u64,
+}
+
+impl Status {
+    pub(crate) fn new(
+        identity: &Identity,
+        standing: Standing,
+        member: Option<&Member>,
+        dropped_messages: u64,
+    ) -> Self {
+        let node = member.map(Member::node);
+        let machine = member.map(Member::machine);
+        Self {
+            id: identity.node,
+            cluster: identity.cluster().map(|cluster| cluster.to_string()),
+            incarnation: identity.incarnation,
+            standing,
+            role: node.map_or(Role::Follower, quorate_raft::Node::role),
+            term: node.map_or(Term::ZERO, quorate_raft::Node::term),
+            leader: node.and_then(quorate_raft::Node::leader),
+            commit: node.map_or(0, |node| node.commit().0),
+            applied: machine.map_or(0, |machine| machine.applied().0),
+            last: node.map_or(0, |node| node.last().index.0),
+            snapshot: 0,
+            members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
+            keys: machine.map_or(0, |machine| machine.shards().keys()),
+            data_bytes: machine.map_or(0, |machine| machine.shards().data_bytes()),
+            sessions: machine.map_or(0, |machine| machine.sessions().clients()),
+            gateway_waiting: member.map_or(0, |member| member.waiting() as u64),
+            time_ms: machine.map_or(0, crate::machine::Machine::now_ms),
+            digest: machine.map_or(0, crate::machine::Machine::digest),
+            dropped_messages,
+        }
+    }
+}
