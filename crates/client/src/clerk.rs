@@ -50,7 +50,8 @@ struct Attempt {
 /// - `NotExecuted` is said of a write only if it was never sent, or was sent once and that one send was answered with
 ///   a refusal that promises it. Once a sequence has been sent twice, or once without a certain answer, a refusal
 ///   proves nothing any more: the write is tried again until its deadline and then is `InDoubt`.
-/// - A write that has ended is acknowledged by the sends that follow: it runs before them or never.
+/// - Each send acknowledges all that ended before the oldest write in flight: a write in doubt with nothing older in
+///   flight runs before the next write or never.
 ///
 /// Calls that overlap are sent in the order in which they came in, but a resend may let a later one overtake an
 /// earlier one: who needs an order between two writes waits for the first.
