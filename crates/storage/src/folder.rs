@@ -48,8 +48,8 @@ pub enum FolderError {
     Identity(#[from] IdentityError),
     /// There is a log, and nothing that says whose.
     #[error(
-        "the data folder holds a log and no file {IDENTITY_FILE}: it is not known any more whose data this is; keep \
-         the folder for examination and do not start a server on it"
+        "the data folder holds a log and no file {IDENTITY_FILE}: it is not known any more whose data this \
+         is; keep the folder for examination, and do not start a server on it"
     )]
     IdentityMissing,
     /// See [`OpenError`].

@@ -161,8 +161,8 @@ pub enum IdentityError {
     Disk(#[from] DiskError),
     /// The file is not what this program wrote. Stop: without it nobody can say whether this node has voted.
     #[error(
-        "{IDENTITY_FILE} is damaged ({what}): it is not known any more whose data this is; keep the folder for \
-         examination and do not start a server on it"
+        "{IDENTITY_FILE} is damaged ({what}): it is not known any more whose data this is; keep the \
+         folder for examination, and do not start a server on it"
     )]
     Damaged {
         /// What is wrong with it.
@@ -170,7 +170,8 @@ pub enum IdentityError {
     },
     /// Start a newer program.
     #[error(
-        "{IDENTITY_FILE} has format {found}, this program reads up to {IDENTITY_FORMAT}: start a newer version"
+        "{IDENTITY_FILE} has format {found}, and this program reads up to {IDENTITY_FORMAT}: start a newer \
+         version of it"
     )]
     NewerFormat {
         /// The version in the file.
@@ -178,8 +179,8 @@ pub enum IdentityError {
     },
     /// Start with the right `--id`, or the right `--data`.
     #[error(
-        "this data folder belongs to node {found}, and the server was started as node {expected}: start it with \
-         --id {} or with the data folder of node {expected}", .found.get()
+        "this data folder belongs to node {}, and the server was started as node {}: start it with the id or the \
+         folder that it means", .found.get(), .expected.get()
     )]
     OtherNode {
         /// Whose folder it is.

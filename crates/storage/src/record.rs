@@ -31,7 +31,8 @@
 //!
 //! Payload of a write: flags (1 byte: 1 = with hard state), 3 reserved, number of entries (4), term (8), vote
 //! (8), then each entry: term (8), index (8), length of its payload (4), kind (1: 1 no-op, 2 data, 3 reserved
-//! for membership), 3 reserved, payload. Markers and seals have none.
+//! for membership), 3 reserved, payload. Payload of a seal:
+//! length of the next segment's file (8). Markers have none.
 
 use std::fmt;
 
@@ -53,10 +54,15 @@ pub(crate) const HEAD_BYTES: usize = 48;
 pub(crate) const ALIGNMENT: usize = 8;
 /// Bytes of a whole segment header.
 pub(crate) const HEADER_RECORD_BYTES: usize = HEAD_BYTES + HEADER_PAYLOAD_BYTES;
+/// Bytes of a whole marker.
+pub(crate) const MARKER_RECORD_BYTES: usize = record_bytes(0);
+/// Bytes of a whole seal.
+pub(crate) const SEAL_RECORD_BYTES: usize = record_bytes(SEAL_PAYLOAD_BYTES);
 /// Bytes of a write's payload before its entries.
 pub(crate) const WRITE_FIXED_BYTES: usize = 24;
 
 const HEADER_PAYLOAD_BYTES: usize = 104;
+const SEAL_PAYLOAD_BYTES: usize = 8;
 const MAGIC: &[u8; 8] = b"QRTLOG\0\0";
 const FLAG_HARD_STATE: u8 = 1;
 const ENTRY_NOOP: u8 = 1;
@@ -115,7 +121,7 @@ pub(crate) enum Body {
     Header(SegmentHeader),
     Write { hard_state: Option<HardState>, entries: Vec<Entry> },
     Marker,
-    Seal,
+    Seal { next_bytes: u64 },
 }
 
 /// What binds a record to its place: any other place, and it is not valid there.
@@ -147,8 +153,7 @@ pub(crate) enum NoRecord {
     Senseless(&'static str),
 }
 
-/// Encodes one record at the end of `buffer`; returns its checksum. Parts are what [`Self`] borrows of a
-/// write.
+/// Encodes one record at the end of `buffer`; each method returns the record's checksum.
 pub(crate) struct Encoder<'a> {
     pub(crate) owner: Incarnation,
     pub(crate) buffer: &'a mut Vec<u8>,
@@ -190,8 +195,8 @@ impl Encoder<'_> {
         self.record(head, 3, |_| {})
     }
 
-    pub(crate) fn seal(self, head: Head) -> u32 {
-        self.record(head, 4, |_| {})
+    pub(crate) fn seal(self, head: Head, next_bytes: u64) -> u32 {
+        self.record(head, 4, |payload| put_u64(payload, next_bytes))
     }
 
     fn record(self, head: Head, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) -> u32 {
@@ -255,7 +260,7 @@ pub(crate) fn decode(bytes: &[u8], owner: Incarnation, segment: u64) -> Result<R
         1 => Body::Header(decode_header(payload)?),
         2 => decode_write(payload)?,
         3 => Body::Marker,
-        4 => Body::Seal,
+        4 if length == SEAL_PAYLOAD_BYTES => Body::Seal { next_bytes: u64_at(payload, 0) },
         _ => return Err(NoRecord::Senseless("a record of a kind that its format does not have")),
     };
     Ok(Record { head, body, checksum, bytes: whole.len() })

@@ -22,12 +22,12 @@ use crate::record::{self, ALIGNMENT, Body, HEAD_BYTES, LogOffset, NoRecord, Reco
 pub enum LogError {
     /// Something that was synced is not there any more. Replace the node.
     #[error(
-        "the log is damaged: {} is not readable, although it was synced up to {}. {}; this server must not start \
-         on it, since it may have voted for or acknowledged what is lost. {KEEP}", .0.at, .0.synced, from(.0.index)
+        "{} is not readable, although the log was synced up to {}: it is damaged. {}",
+        .0.at, .0.synced, lost(.0.index)
     )]
     Damaged(Damage),
     /// A segment's file is gone.
-    #[error("the log is damaged: the file {file} is missing. {}; {KEEP}", from(*.index))]
+    #[error("the file {file} of the log is missing. {}", lost(*.index))]
     MissingSegment {
         /// Its name.
         file: String,
@@ -35,7 +35,7 @@ pub enum LogError {
         index: Index,
     },
     /// A segment's file was made shorter or longer by someone else.
-    #[error("the log is damaged: {file} has {found} bytes and was made with {expected}. {}; {KEEP}", from(*.index))]
+    #[error("{file} has {found} bytes and was made with {expected}: it is damaged. {}", lost(*.index))]
     WrongLength {
         /// Its name.
         file: String,
@@ -59,8 +59,8 @@ pub enum LogError {
     },
     /// Put the right file there.
     #[error(
-        "{file} belongs to another data folder: its incarnation is {found}, this folder's is {expected}. Somebody has \
-         copied it here; keep the folder for examination and do not start a server on it"
+        "{file} belongs to another data folder: its incarnation is {found}, this folder's is {expected}. Somebody \
+         has copied it here: keep the folder for examination, and do not start a server on it"
     )]
     Foreign {
         /// The file.
@@ -71,7 +71,7 @@ pub enum LogError {
         expected: Incarnation,
     },
     /// A valid record contradicts those before it: a mistake of the program that wrote it.
-    #[error("the log makes no sense from {at} on: {what}. {}; {KEEP}", from(*.index))]
+    #[error("the log makes no sense at {at}: {what}. {}", lost(*.index))]
     Senseless {
         /// Where.
         at: LogOffset,
@@ -82,12 +82,14 @@ pub enum LogError {
     },
 }
 
-const KEEP: &str = "Keep the folder for examination; the other servers hold the data, and go on as long as they are a \
-                    majority. To bring this server back, restore its folder from a copy taken after it last stopped; an \
-                    older copy, or an empty folder under the same id, has forgotten votes";
-
-fn from(index: Index) -> String {
-    format!("Entries from index {index} on may be lost")
+/// What every loss means, and what to do.
+fn lost(index: Index) -> String {
+    format!(
+        "Entries from index {index} on may be lost, and votes with them, so no server may start on this folder: keep \
+         it for examination. The other servers hold the data, and go on as long as they are a majority. This one \
+         may come back with a copy of its folder that was taken after it last stopped; with an older copy, or \
+         with an empty folder, it would have forgotten what it promised"
+    )
 }
 
 /// Where synced bytes are not readable.
@@ -174,6 +176,8 @@ pub(crate) struct Scan {
     /// A segment that is not begun.
     next: Option<Unused>,
     marked: bool,
+    /// What the last seal says about the next segment's file.
+    next_bytes: u64,
     /// The highest claim of any valid record.
     synced: LogOffset,
     /// The last segment that was given.
@@ -197,6 +201,7 @@ impl Scan {
             torn: None,
             next: None,
             marked: false,
+            next_bytes: 0,
             synced: LogOffset::default(),
             segment: 0,
         }
@@ -216,6 +221,9 @@ impl Scan {
         // The log goes on in another segment only behind a seal.
         if self.number > 0 && !self.sealed {
             self.broken.get_or_insert(self.end);
+        } else if self.number > 0 && self.broken.is_none() {
+            // It was whole before the seal was written.
+            self.check_length(number, self.next_bytes, bytes.len() as u64)?;
         }
         let end = if self.broken.is_some() { 0 } else { self.follow(number, &bytes)? };
         let rest = LogOffset::new(number, end as u64);
@@ -302,13 +310,14 @@ impl Scan {
             self.checksum = record.checksum;
             at += record.bytes;
             self.end = LogOffset::new(number, at as u64);
-            self.sealed = matches!(record.body, Body::Seal);
+            self.sealed = matches!(record.body, Body::Seal { .. });
             self.marked = matches!(record.body, Body::Marker);
             open = !self.sealed;
             match record.body {
                 Body::Header(header) => self.header(place, &header, bytes.len() as u64)?,
                 Body::Write { hard_state, entries } => self.write(place, hard_state, entries)?,
-                Body::Marker | Body::Seal => {}
+                Body::Seal { next_bytes } => self.next_bytes = next_bytes,
+                Body::Marker => {}
             }
         }
         Ok(at)
@@ -339,11 +348,7 @@ impl Scan {
     }
 
     fn header(&mut self, place: LogOffset, header: &SegmentHeader, found: u64) -> Result<(), LogError> {
-        if header.segment_bytes != found {
-            let file = place.file();
-            let index = self.last.index.next();
-            return Err(LogError::WrongLength { file, expected: header.segment_bytes, found, index });
-        }
+        self.check_length(place.segment, header.segment_bytes, found)?;
         // What the header repeats is what the log before it has said.
         if header.hard_state != self.hard_state || header.base != self.base {
             return Err(self.senseless(place, "a segment header contradicts the segment before it"));
@@ -384,6 +389,14 @@ impl Scan {
         }
         self.entries.extend(entries);
         Ok(())
+    }
+
+    fn check_length(&self, segment: u64, expected: u64, found: u64) -> Result<(), LogError> {
+        if expected == found {
+            return Ok(());
+        }
+        let file = LogOffset::new(segment, 0).file();
+        Err(LogError::WrongLength { file, expected, found, index: self.last.index.next() })
     }
 
     fn claim(&mut self, synced: LogOffset) {

@@ -11,8 +11,9 @@ use quorate_raft::{Entry, HardState, Position, Restored};
 use crate::disk::{Disk, DiskError, DiskFile, read_file};
 use crate::identity::Incarnation;
 use crate::record::{
-    ENTRY_BYTES_MAX, Encoder, HEADER_RECORD_BYTES, Head, LogOffset, RECORD_PAYLOAD_BYTES_MAX, SegmentHeader,
-    WRITE_FIXED_BYTES, record_bytes, segment_number, write_payload_bytes,
+    ENTRY_BYTES_MAX, Encoder, HEADER_RECORD_BYTES, Head, LogOffset, MARKER_RECORD_BYTES,
+    RECORD_PAYLOAD_BYTES_MAX, SEAL_RECORD_BYTES, SegmentHeader, WRITE_FIXED_BYTES, record_bytes,
+    segment_number, write_payload_bytes,
 };
 use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan, Unused};
 
@@ -21,7 +22,7 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Bytes of the smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 10;
 /// Kept free at the end of each segment: a marker and the seal.
-const CLOSING_BYTES: u64 = 2 * record_bytes(0) as u64;
+const CLOSING_BYTES: u64 = (MARKER_RECORD_BYTES + SEAL_RECORD_BYTES) as u64;
 /// Segments end where a sector does.
 const SEGMENT_ALIGNMENT: u64 = 512;
 /// Capacity that the buffer may keep between syncs.
@@ -204,8 +205,14 @@ impl Wal {
             file.write_zeros(end.offset, recovered.segment_bytes - end.offset)?;
         }
         file.sync_data()?;
+        // The seal has named the next segment's length; it stays at it.
+        let next_bytes_min = if recovered.sealed { 0 } else { segment_bytes };
         let next = match recovered.next {
-            Some(unused) => Some(renew_segment(&*disk, end.segment + 1, segment_bytes, unused)?),
+            Some(unused) => match renew_segment(&*disk, end.segment + 1, next_bytes_min, unused) {
+                // A matter for the first write that needs it.
+                Err(WriteError::Full { .. }) => None,
+                renewed => Some(renewed?),
+            },
             None => None,
         };
         // A name that is seen may be the cache's only, too.
@@ -340,8 +347,9 @@ impl Wal {
     fn rotate(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.prepare(HEADER_RECORD_BYTES as u64 + bytes + CLOSING_BYTES)?;
         if !self.sealed {
+            let next_bytes = self.next.as_ref().expect("prepared above").size;
             let head = self.next_head();
-            self.checksum = self.encoder().seal(head);
+            self.checksum = self.encoder().seal(head, next_bytes);
             self.took_record();
             self.sealed = true;
         }
@@ -460,21 +468,23 @@ pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u64>, DiskError> {
 /// used.
 fn make_segment(disk: &dyn Disk, number: u64, size: u64) -> Result<Box<dyn DiskFile>, WriteError> {
     let name = LogOffset::new(number, 0).file();
-    let left_over = disk.exists(&name).map_err(WriteError::Failed)?;
-    let made = if left_over { disk.open(&name) } else { disk.create(&name) };
-    let mut file = made.map_err(WriteError::Failed)?;
-    let needed = size.saturating_sub(file.size().map_err(WriteError::Failed)?);
-    let free = disk.free_bytes().map_err(WriteError::Failed)?;
+    let failed = WriteError::Failed;
+    let left_over =
+        if disk.exists(&name).map_err(failed)? { Some(disk.open(&name).map_err(failed)?) } else { None };
+    let left_bytes = left_over.as_ref().map_or(Ok(0), |file| file.size()).map_err(failed)?;
+    let needed = size.saturating_sub(left_bytes);
+    let free = disk.free_bytes().map_err(failed)?;
     if free < needed {
         return Err(WriteError::Full { needed, free });
     }
+    let mut file = left_over.map_or_else(|| disk.create(&name), Ok).map_err(failed)?;
     match fill_with_zeros(&mut *file, size) {
         Ok(()) => {}
         Err(error) if error.is_full() => return Err(WriteError::Full { needed, free }),
         Err(error) => return Err(WriteError::Failed(error)),
     }
     // Or a power cut takes the file away with all that was synced in it.
-    disk.sync_folder().map_err(WriteError::Failed)?;
+    disk.sync_folder().map_err(failed)?;
     Ok(file)
 }
 
@@ -482,11 +492,11 @@ fn make_segment(disk: &dyn Disk, number: u64, size: u64) -> Result<Box<dyn DiskF
 fn renew_segment(
     disk: &dyn Disk,
     number: u64,
-    segment_bytes: u64,
+    bytes_min: u64,
     found: Unused,
 ) -> Result<Prepared, WriteError> {
-    if !found.is_blank || found.bytes < segment_bytes {
-        let size = found.bytes.max(segment_bytes).next_multiple_of(SEGMENT_ALIGNMENT);
+    if !found.is_blank || found.bytes < bytes_min {
+        let size = found.bytes.max(bytes_min);
         let file = make_segment(disk, number, size)?;
         return Ok(Prepared { file, size });
     }

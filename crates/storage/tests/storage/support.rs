@@ -70,3 +70,122 @@ impl From<Restored> for Content {
         Self { hard_state: restored.hard_state, entries: restored.entries }
     }
 }
+
+/// Small, seeded draws.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+/// One thing that is done to a log.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Append(Option<HardState>, Vec<Entry>),
+    Sync,
+    Mark,
+    Prepare,
+    /// The kill of the process, and a new one.
+    Reopen,
+}
+
+/// A run of steps: batches, truncations, rotations, idle times, restarts.
+pub(crate) fn workload(seed: u64, steps: usize) -> Vec<Step> {
+    let mut dice = Dice::new(seed);
+    let mut content = Content::default();
+    let mut step = || match dice.below(14) {
+        0..7 => {
+            let new_term = dice.below(4) == 0;
+            let term = content.hard_state.term.0 + u64::from(new_term || content.entries.is_empty());
+            let back = if new_term { dice.below(4) } else { 0 };
+            let first = (content.entries.len() as u64).saturating_sub(back) + 1;
+            let count = dice.below(4);
+            let entries: Vec<Entry> = (first..first + count)
+                .map(|index| entry(index, term, vec![dice.below(256) as u8; dice.below(300) as usize]))
+                .collect();
+            let hard_state = (term > content.hard_state.term.0).then(|| vote(term, dice.below(4)));
+            content.write(hard_state, &entries);
+            Step::Append(hard_state, entries)
+        }
+        7..11 => Step::Sync,
+        11 => Step::Mark,
+        12 => Step::Prepare,
+        _ => Step::Reopen,
+    };
+    (0..steps).map(|_| step()).collect()
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment(number: u64) -> String {
+    format!("log-{number:010}")
+}
+
+/// Where records begin in a segment's bytes.
+pub(crate) fn record_offsets(bytes: &[u8]) -> Vec<usize> {
+    let mut offsets = vec![];
+    let mut at = 0;
+    while at + 48 <= bytes.len() && bytes[at + 8] != 0 {
+        offsets.push(at);
+        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        at += (48 + length).next_multiple_of(8);
+    }
+    offsets
+}
+
+/// Makes the checksum of the record at `at` right again, as a program that meant it would.
+pub(crate) fn seal_checksum(bytes: &mut [u8], at: usize) {
+    let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let end = at + (48 + length).next_multiple_of(8);
+    let sum = crc32c::crc32c(&OWNER.0.to_le_bytes());
+    let sum = crc32c::crc32c_append(sum, &bytes[at..at + 4]);
+    let sum = crc32c::crc32c_append(sum, &bytes[at + 8..end]);
+    bytes[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Bytes as people read them: offset, hexadecimal, text; runs of zeros as `*`.
+pub(crate) fn hexdump(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let mut starred = false;
+    for (row, line) in bytes.chunks(16).enumerate() {
+        if row > 0 && line.iter().all(|byte| *byte == 0) {
+            if !starred {
+                out.push_str("*\n");
+            }
+            starred = true;
+            continue;
+        }
+        starred = false;
+        let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String =
+            line.iter().map(|byte| if (32..127).contains(byte) { char::from(*byte) } else { '.' }).collect();
+        writeln!(out, "{:04x}  {:<47}  {text}", row * 16, hex.join(" ")).unwrap();
+    }
+    writeln!(out, "{:04x}", bytes.len()).unwrap();
+    out
+}
+
+/// An error's text, broken into lines.
+pub(crate) fn sentence(error: &impl std::fmt::Display) -> String {
+    let mut lines = vec![String::new()];
+    for word in error.to_string().split(' ') {
+        let line = lines.last_mut().unwrap();
+        if line.len() + word.len() > 80 {
+            lines.push(word.to_owned());
+        } else {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.join("\n") + "\n"
+}
