@@ -169,7 +169,7 @@ pub enum LoggedWrite {
 }
 
 /// Lays out the payload of a batch: `items` are bytes of items, as [`put_run`] and [`put_open_gateway`] make them.
-pub(crate) fn batch(stamp_ms: u64, items: &[Bytes]) -> Bytes {
+pub fn batch(stamp_ms: u64, items: &[Bytes]) -> Bytes {
     let length = 1 + 8 + items.iter().map(Bytes::len).sum::<usize>();
     let mut out = BytesMut::with_capacity(length);
     out.put_u8(PAYLOAD_BATCH);
@@ -181,7 +181,7 @@ pub(crate) fn batch(stamp_ms: u64, items: &[Bytes]) -> Bytes {
 }
 
 /// Lays out the payload of a founding entry.
-pub(crate) fn founding(limits: &StateLimits) -> Bytes {
+pub fn founding(limits: &StateLimits) -> Bytes {
     let mut out = BytesMut::with_capacity(64);
     out.put_u8(PAYLOAD_FOUNDING);
     out.put_u16_le(FOUNDING_VERSION);
@@ -219,15 +219,19 @@ impl StateLimits {
 
 /// Where a run stands in its gateway's order.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RunHead {
-    pub(crate) session: SessionKey,
-    pub(crate) attempt: u64,
-    pub(crate) acknowledged: Seq,
-    pub(crate) first: Seq,
+pub struct RunHead {
+    /// The gateway's session.
+    pub session: SessionKey,
+    /// Counts how often the gateway has begun sending anew.
+    pub attempt: u64,
+    /// The gateway will not ask for a reply up to this sequence.
+    pub acknowledged: Seq,
+    /// The sequence of the first write.
+    pub first: Seq,
 }
 
 /// Lays out a run of writes that are encoded already, as [`encode_write`] does.
-pub(crate) fn run<'a>(head: RunHead, writes: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+pub fn run<'a>(head: RunHead, writes: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
     let length: usize = writes.clone().map(Bytes::len).sum();
     let mut out = BytesMut::with_capacity(RUN_OVERHEAD_BYTES + length);
     out.put_u8(ITEM_RUN);
@@ -245,7 +249,7 @@ pub(crate) fn run<'a>(head: RunHead, writes: impl Iterator<Item = &'a Bytes> + C
 }
 
 /// Lays out the opening of a gateway's session.
-pub(crate) fn open_gateway(node: NodeId, start: u64, nonce: u64) -> Bytes {
+pub fn open_gateway(node: NodeId, start: u64, nonce: u64) -> Bytes {
     let mut out = BytesMut::with_capacity(25);
     out.put_u8(ITEM_OPEN_GATEWAY);
     out.put_u64_le(node.get());
@@ -255,7 +259,7 @@ pub(crate) fn open_gateway(node: NodeId, start: u64, nonce: u64) -> Bytes {
 }
 
 /// Lays out one write.
-pub(crate) fn encode_write(write: &LoggedWrite) -> Bytes {
+pub fn encode_write(write: &LoggedWrite) -> Bytes {
     let mut out = BytesMut::with_capacity(write_length_hint(write));
     match write {
         LoggedWrite::Plain(command) => put_command(&mut out, command),

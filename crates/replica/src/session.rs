@@ -376,3 +376,143 @@ fn reply_checksum(reply: &Reply) -> u32 {
         Reply::Error(error) => crc32c::crc32c_append(6, error.to_string().as_bytes()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: SessionKey = SessionKey { index: 5, place: 0 };
+
+    fn limits() -> StateLimits {
+        StateLimits {
+            session_window: 4,
+            session_reply_bytes_max: 3 * REPLY_OVERHEAD_BYTES,
+            ..StateLimits::default()
+        }
+    }
+
+    /// One client's session as its documentation says it, without a thought for speed.
+    struct Model {
+        floor: u64,
+        ran: Vec<(u64, u32)>,
+        deadline_ms: u64,
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        Fresh,
+        Repeat,
+        Refused(ReplyError),
+    }
+
+    impl Model {
+        fn send(&mut self, seq: u64, acknowledged: u64, checksum: u32, now_ms: u64) -> Said {
+            let limits = limits();
+            if self.deadline_ms <= now_ms {
+                return Said::Refused(ReplyError::SessionExpired);
+            }
+            if seq <= self.floor {
+                return Said::Refused(ReplyError::StaleSequence { seq: Seq(seq) });
+            }
+            if let Some((_, ran)) = self.ran.iter().find(|(ran, _)| *ran == seq) {
+                if *ran != checksum {
+                    return Said::Refused(ReplyError::SequenceReused { seq: Seq(seq) });
+                }
+                self.deadline_ms = self.deadline_ms.max(now_ms + limits.session_ttl_ms);
+                return Said::Repeat;
+            }
+            let floor = self.floor.max(acknowledged);
+            if seq > floor + limits.session_window {
+                return Said::Refused(ReplyError::WindowFull { limit: limits.session_window });
+            }
+            let kept = self.ran.iter().filter(|(ran, _)| *ran > floor).count() as u64;
+            if (kept + 1) * REPLY_OVERHEAD_BYTES > limits.session_reply_bytes_max {
+                return Said::Refused(ReplyError::RepliesFull { limit: limits.session_reply_bytes_max });
+            }
+            self.floor = floor;
+            self.ran.retain(|(ran, _)| *ran > floor);
+            self.ran.push((seq, checksum));
+            self.deadline_ms = self.deadline_ms.max(now_ms + limits.session_ttl_ms);
+            Said::Fresh
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_clients_session_does_what_the_model_does(
+            sends in proptest::collection::vec((1u64..12, 0u64..11, 0u32..2, 0u64..2_000_000), 0..60)
+        ) {
+            let limits = limits();
+            let mut sessions = Sessions::default();
+            sessions.open_client(KEY, None, 0, &limits).unwrap();
+            let mut model = Model { floor: 0, ran: Vec::new(), deadline_ms: limits.session_ttl_ms };
+            let mut now_ms = 0;
+            for (seq, acknowledged, checksum, pause_ms) in sends {
+                let acknowledged = acknowledged.min(seq - 1);
+                now_ms += pause_ms;
+                let number = (Seq(seq), Seq(acknowledged), checksum);
+                let said = match sessions.admit_client(KEY, number, 0, now_ms, &limits) {
+                    Admission::Fresh => Said::Fresh,
+                    Admission::Repeat(reply) => {
+                        prop_assert_eq!(reply, &Reply::Integer(i64::try_from(seq).unwrap()));
+                        Said::Repeat
+                    }
+                    Admission::Refused(error) => Said::Refused(error),
+                };
+                match said {
+                    Said::Fresh => {
+                        let reply = Reply::Integer(i64::try_from(seq).unwrap());
+                        sessions.record_client(KEY, number, reply, now_ms);
+                    }
+                    Said::Repeat => sessions.touch_client(KEY, now_ms),
+                    Said::Refused(_) => {}
+                }
+                prop_assert_eq!(said, model.send(seq, acknowledged, checksum, now_ms));
+            }
+            sessions.close_client(KEY);
+            prop_assert_eq!((sessions.digest(), sessions.next_deadline_ms(), sessions.clients()), (0, None, 0));
+        }
+    }
+
+    #[test]
+    fn a_gateways_sequences_have_no_gaps() {
+        let limits = StateLimits::default();
+        let node = NodeId::new(1).unwrap();
+        let mut sessions = Sessions::default();
+        sessions.open_gateway(KEY, (node, 7, 1), 0, &limits);
+        assert_eq!(sessions.admit_gateway(KEY, Seq(2)), GatewayAdmission::Gap);
+        assert_eq!(sessions.admit_gateway(KEY, Seq(1)), GatewayAdmission::Fresh);
+        sessions.record_gateway(KEY, Seq(1), vec![Reply::Ok, Reply::Nil]);
+        assert_eq!(sessions.admit_gateway(KEY, Seq(2)), GatewayAdmission::Repeat);
+        assert_eq!(sessions.admit_gateway(KEY, Seq(3)), GatewayAdmission::Fresh);
+        assert_eq!(sessions.gateway_replies(KEY), Some((Seq(2), 2)));
+        sessions.begin_run(KEY, Seq(1), 0, &limits);
+        assert_eq!(sessions.gateway_replies(KEY), Some((Seq(2), 1)));
+    }
+
+    #[test]
+    fn opening_a_gateway_closes_the_one_before_and_a_copy_changes_nothing() {
+        let limits = StateLimits::default();
+        let node = NodeId::new(1).unwrap();
+        let mut sessions = Sessions::default();
+        sessions.open_gateway(KEY, (node, 7, 1), 0, &limits);
+        assert!(sessions.is_opened(node, 7, 1) && !sessions.is_opened(node, 7, 2));
+        let next = SessionKey { index: 6, place: 0 };
+        sessions.open_gateway(next, (node, 8, 1), 0, &limits);
+        assert!(!sessions.holds_gateway(KEY) && sessions.holds_gateway(next));
+        assert!(!sessions.is_gateway_alive(next, limits.gateway_ttl_ms));
+        sessions.expire(limits.gateway_ttl_ms, 1);
+        assert_eq!((sessions.digest(), sessions.next_deadline_ms()), (0, None));
+    }
+
+    #[test]
+    fn at_the_limit_of_sessions_none_is_evicted() {
+        let limits = StateLimits { sessions_max: 1, ..StateLimits::default() };
+        let mut sessions = Sessions::default();
+        sessions.open_client(KEY, None, 0, &limits).unwrap();
+        let refused = sessions.open_client(SessionKey { index: 6, place: 0 }, None, 0, &limits);
+        assert_eq!(refused, Err(ReplyError::SessionsFull { limit: 1 }));
+        assert_eq!(sessions.clients(), 1);
+    }
+}

@@ -1,0 +1,257 @@
+//! The bytes of log entries and of messages between servers, as they are. A change here is a change of a format: it
+//! needs a new version and a line in the changelog.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fmt::Write as _;
+
+use bytes::{Bytes, BytesMut};
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
+use quorate_replica::command::{Command, Condition, Seq, SessionKey};
+use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits};
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_storage::{ClusterId, Incarnation};
+
+fn hexdump(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for (row, chunk) in bytes.chunks(16).enumerate() {
+        let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String =
+            chunk.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' }).collect();
+        writeln!(out, "{:04x}  {:<47}  {text}", row * 16, hex.join(" ")).unwrap();
+    }
+    out
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn id(number: u64) -> NodeId {
+    NodeId::new(number).unwrap()
+}
+
+fn envelope(message: PeerMessage) -> PeerEnvelope {
+    PeerEnvelope {
+        cluster: ClusterId::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        from: id(1),
+        to: id(2),
+        incarnation: Incarnation(0xaabb),
+        message,
+    }
+}
+
+fn frame(envelope: &PeerEnvelope) -> Bytes {
+    let mut out = BytesMut::new();
+    wire::encode(envelope, &mut out);
+    out.freeze()
+}
+
+fn check_frame(message: PeerMessage, expected: &Expect) {
+    let envelope = envelope(message);
+    let frame = frame(&envelope);
+    assert_eq!(wire::decode(&frame), Ok(envelope));
+    expected.assert_eq(&hexdump(&frame));
+}
+
+#[test]
+fn an_append_on_the_wire() {
+    let entries = vec![
+        Entry { position: Position::new(Term(7), Index(4)), payload: Payload::Noop },
+        Entry { position: Position::new(Term(7), Index(5)), payload: Payload::Data(bytes("payload")) },
+    ];
+    let run = Run::parse(Position::new(Term(6), Index(3)), entries).unwrap();
+    let message = Message { term: Term(7), body: Body::Append { run, commit: Index(2) } };
+    check_frame(
+        PeerMessage::Raft(message),
+        &expect![[r#"
+        0000  45 c6 b2 6e 77 66 55 44 33 22 11 00 ef cd ab 89  E..nwfUD3"......
+        0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+        0020  00 00 00 00 bb aa 00 00 00 00 00 00 05 07 00 00  ................
+        0030  00 00 00 00 00 02 00 00 00 00 00 00 00 06 00 00  ................
+        0040  00 00 00 00 00 03 00 00 00 00 00 00 00 02 00 00  ................
+        0050  00 07 00 00 00 00 00 00 00 00 00 00 00 00 07 00  ................
+        0060  00 00 00 00 00 00 01 07 00 00 00 70 61 79 6c 6f  ...........paylo
+        0070  61 64                                            ad
+    "#]],
+    );
+}
+
+#[test]
+fn a_heartbeat_reply_on_the_wire() {
+    let body = Body::HeartbeatReply { round: Round(3), clock: 1_000 };
+    check_frame(
+        PeerMessage::Raft(Message { term: Term(7), body }),
+        &expect![[r#"
+        0000  5a 8a 45 5b 77 66 55 44 33 22 11 00 ef cd ab 89  Z.E[wfUD3"......
+        0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+        0020  00 00 00 00 bb aa 00 00 00 00 00 00 09 07 00 00  ................
+        0030  00 00 00 00 00 03 00 00 00 00 00 00 00 e8 03 00  ................
+        0040  00 00 00 00 00                                   .....
+    "#]],
+    );
+}
+
+#[test]
+fn a_founding_report_on_the_wire() {
+    let seen = vec![(id(1), Incarnation(0xaabb)), (id(3), Incarnation(0xccdd))];
+    check_frame(
+        PeerMessage::Founding { seen },
+        &expect![[r#"
+        0000  48 4a a4 66 77 66 55 44 33 22 11 00 ef cd ab 89  HJ.fwfUD3"......
+        0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+        0020  00 00 00 00 bb aa 00 00 00 00 00 00 30 02 00 00  ............0...
+        0030  00 01 00 00 00 00 00 00 00 bb aa 00 00 00 00 00  ................
+        0040  00 03 00 00 00 00 00 00 00 dd cc 00 00 00 00 00  ................
+        0050  00                                               .
+    "#]],
+    );
+}
+
+fn every_write() -> Vec<LoggedWrite> {
+    let put = Command::Put { key: bytes("k"), value: bytes("v"), condition: Condition::IfAbsent, get: true };
+    let append = Command::Append { key: bytes("k"), value: bytes("w") };
+    let session = SessionKey { index: 9, place: 1 };
+    vec![
+        LoggedWrite::Plain(put),
+        LoggedWrite::Plain(Command::Delete { keys: vec![bytes("k"), bytes("l")] }),
+        LoggedWrite::Once { session, seq: Seq(5), acknowledged: Seq(4), checksum: 0, command: append },
+        LoggedWrite::OpenSession { ttl_ms: Some(60_000) },
+        LoggedWrite::CloseSession { session },
+        LoggedWrite::KeepAlive,
+    ]
+}
+
+#[test]
+fn a_batch_in_the_log() {
+    let writes: Vec<Bytes> = every_write().iter().map(entry::encode_write).collect();
+    let head = entry::RunHead {
+        session: SessionKey { index: 2, place: 0 },
+        attempt: 1,
+        acknowledged: Seq(10),
+        first: Seq(11),
+    };
+    let items = [entry::open_gateway(id(3), 0x1111, 2), entry::run(head, writes.iter())];
+    let payload = entry::batch(1_700_000_000_000, &items);
+    expect![[r#"
+        0000  01 00 68 e5 cf 8b 01 00 00 02 03 00 00 00 00 00  ..h.............
+        0010  00 00 11 11 00 00 00 00 00 00 02 00 00 00 00 00  ................
+        0020  00 00 01 82 00 00 00 02 00 00 00 00 00 00 00 00  ................
+        0030  00 00 00 01 00 00 00 00 00 00 00 0a 00 00 00 00  ................
+        0040  00 00 00 0b 00 00 00 00 00 00 00 06 00 00 00 01  ................
+        0050  05 01 00 00 00 6b 01 00 00 00 76 03 02 00 00 00  .....k....v.....
+        0060  01 00 00 00 6b 01 00 00 00 6c 10 09 00 00 00 00  ....k....l......
+        0070  00 00 00 01 00 00 00 05 00 00 00 00 00 00 00 04  ................
+        0080  00 00 00 00 00 00 00 02 01 00 00 00 6b 01 00 00  ............k...
+        0090  00 77 11 60 ea 00 00 00 00 00 00 12 09 00 00 00  .w.`............
+        00a0  00 00 00 00 01 00 00 00 13                       .........
+    "#]]
+    .assert_eq(&hexdump(&payload));
+
+    let EntryPayload::Batch { stamp_ms, items } = entry::parse(&payload).unwrap() else { panic!("no batch") };
+    assert_eq!(stamp_ms, 1_700_000_000_000);
+    assert_eq!(items[0], Item::OpenGateway { node: id(3), start: 0x1111, nonce: 2 });
+    let Item::Run(run) = &items[1] else { panic!("no run") };
+    assert_eq!((run.attempt, run.acknowledged, run.first), (1, Seq(10), Seq(11)));
+    let mut expected = every_write();
+    if let (LoggedWrite::Once { checksum, .. }, LoggedWrite::Once { checksum: found, .. }) =
+        (&mut expected[2], &run.writes[2])
+    {
+        *checksum = *found;
+    }
+    assert_eq!(run.writes, expected);
+}
+
+#[test]
+fn a_founding_entry_in_the_log() {
+    let payload = entry::founding(&StateLimits::default());
+    expect![[r#"
+        0000  02 01 00 00 00 01 00 00 00 00 00 00 00 80 00 00  ................
+        0010  00 00 00 00 04 00 00 00 00 00 00 00 00 00 01 00  ................
+        0020  00 00 00 a0 86 01 00 00 00 00 00 80 ee 36 00 00  .............6..
+        0030  00 00 00 60 ea 00 00 00 00 00 00                 ...`.......
+    "#]]
+    .assert_eq(&hexdump(&payload));
+    assert_eq!(entry::parse(&payload), Ok(EntryPayload::Founding(StateLimits::default())));
+}
+
+fn some_frames() -> Vec<Bytes> {
+    let raft = |body| PeerMessage::Raft(Message { term: Term(7), body });
+    let position = Position::new(Term(6), Index(3));
+    let entries =
+        vec![Entry { position: Position::new(Term(7), Index(4)), payload: Payload::Data(bytes("data")) }];
+    let messages = [
+        raft(Body::PreVote { last: position }),
+        raft(Body::PreVoteReply { granted: true }),
+        raft(Body::Vote { last: position }),
+        raft(Body::VoteReply { granted: false }),
+        raft(Body::Append { run: Run::parse(position, entries).unwrap(), commit: Index(1) }),
+        raft(Body::Appended { matched: Index(4) }),
+        raft(Body::Rejected { base: Index(3), hint: position }),
+        raft(Body::Heartbeat { round: Round(1), commit: Index(1) }),
+        raft(Body::HeartbeatReply { round: Round(1), clock: 9 }),
+        PeerMessage::Forward { items: entry::open_gateway(id(1), 2, 3) },
+        PeerMessage::ReadIndex { start: 1, counter: 2 },
+        PeerMessage::ReadIndexReply { start: 1, counter: 2, index: Index(3) },
+        PeerMessage::Founding { seen: vec![(id(1), Incarnation(2))] },
+        PeerMessage::Founded { members: vec![(id(1), Incarnation(2)), (id(2), Incarnation(3))] },
+        PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
+    ];
+    messages.into_iter().map(|message| frame(&envelope(message))).collect()
+}
+
+#[test]
+fn every_message_comes_back_as_it_went() {
+    for frame in some_frames() {
+        let decoded = wire::decode(&frame).unwrap();
+        let mut again = BytesMut::new();
+        wire::encode(&decoded, &mut again);
+        assert_eq!(again.freeze(), frame);
+    }
+}
+
+#[test]
+fn a_frame_that_is_cut_or_changed_is_refused() {
+    for frame in some_frames() {
+        for end in 0..frame.len() {
+            assert!(wire::decode(&frame.slice(..end)).is_err());
+        }
+        for place in 0..frame.len() {
+            let mut spoiled = frame.to_vec();
+            spoiled[place] ^= 1;
+            assert!(wire::decode(&Bytes::from(spoiled)).is_err());
+        }
+    }
+}
+
+proptest! {
+    /// Whoever can forge a checksum still cannot make a server panic.
+    #[test]
+    fn any_bytes_with_a_right_checksum_do_not_panic(which in 0usize..15, edits in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4), cut: u16) {
+        let mut frame = some_frames()[which].to_vec();
+        for (place, byte) in edits {
+            let place = 4 + usize::from(place) % (frame.len() - 4);
+            frame[place] = byte;
+        }
+        frame.truncate(4 + usize::from(cut) % frame.len());
+        let checksum = crc32c::crc32c(&frame[4.min(frame.len())..]).to_le_bytes();
+        let head = 4.min(frame.len());
+        frame[..head].copy_from_slice(&checksum[..head]);
+        let _ = wire::decode(&Bytes::from(frame));
+    }
+
+    #[test]
+    fn any_bytes_are_no_entry_or_one_that_parses(edits in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4), cut: u16) {
+        let writes: Vec<Bytes> = every_write().iter().map(entry::encode_write).collect();
+        let head = entry::RunHead { session: SessionKey { index: 2, place: 0 }, attempt: 1, acknowledged: Seq(0), first: Seq(1) };
+        let mut payload = entry::batch(1, &[entry::open_gateway(id(3), 1, 2), entry::run(head, writes.iter())]).to_vec();
+        for (place, byte) in edits {
+            let place = usize::from(place) % payload.len();
+            payload[place] = byte;
+        }
+        payload.truncate(1 + usize::from(cut) % payload.len());
+        let _ = entry::parse(&Bytes::from(payload));
+    }
+}
