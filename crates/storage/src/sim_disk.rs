@@ -535,7 +535,9 @@ impl SimFile {
                 0
             };
             let content = &sector.versions[at];
-            size = size.max(from + content.len() * usize::from(at > 0));
+            if at > 0 {
+                size = size.max(from + content.len());
+            }
             self.live[from..to].fill(0);
             self.live[from..from + content.len()].copy_from_slice(content);
         }

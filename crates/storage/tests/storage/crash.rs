@@ -185,6 +185,42 @@ fn a_crash_during_recovery_loses_nothing_synced() {
     }
 }
 
+/// After the kill of a process the next one writes on, over a new segment, and the power fails at each of its operations:
+/// what it found in the cache, unsynced zeros and names too, must not be what its promises rest on.
+#[test]
+fn a_second_life_may_fail_at_each_operation_too() {
+    for seed in 0..4 {
+        at_each_operation(seed, |operation, disk, run| {
+            disk.crash_process();
+            for cut in 1.. {
+                let disk = disk.fork();
+                let what = format!("workload {seed}, killed at {operation}, cut at {cut}");
+                let (mut wal, found) = run.recover(&disk, &what).unwrap();
+                let term = found.hard_state.term.0 + 1;
+                let next = found.entries.len() as u64 + 1;
+                let mut second = Run { contents: vec![found], is_made: true, synced: 0 };
+                disk.crash_at(disk.operations() + cut, cut);
+                let steps = [
+                    Step::Append(Some(vote(term, 1)), vec![entry(next, term, [1; 600])]),
+                    Step::Append(None, vec![entry(next + 1, term, [2; 600])]),
+                    Step::Sync,
+                ];
+                let is_done = steps.iter().all(|step| second.step(&disk, &mut wal, step).is_some());
+                for power in [0, 1, cut + 2] {
+                    let disk = disk.fork();
+                    disk.crash_power(power);
+                    let what = format!("{what}, power {power}");
+                    let (mut wal, content) = second.recover(&disk, &what).unwrap();
+                    check_promises(&disk, &mut wal, &content, &what);
+                }
+                if is_done {
+                    break;
+                }
+            }
+        });
+    }
+}
+
 /// A run that crashes, recovers and writes on many times over: nothing of an earlier life rises from the dead.
 #[test]
 fn many_lives_in_a_row() {

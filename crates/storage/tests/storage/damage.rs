@@ -130,6 +130,29 @@ fn a_sector_that_reads_as_zeros_is_refused() {
     }
 }
 
+/// As if they had never been written: whichever record goes, one at the end of a segment too, something tells.
+#[test]
+fn a_record_that_reads_as_zeros_is_refused() {
+    let (disk, content) = small_log(true);
+    for number in 1..=2 {
+        let bytes = disk.content(&segment(number)).unwrap();
+        let offsets = record_offsets(&bytes);
+        for at in &offsets {
+            let disk = disk.fork();
+            let mut lost = bytes.clone();
+            lost[*at..at + record_bytes(&bytes, *at)].fill(0);
+            disk.plant(&segment(number), Some(lost));
+            match judge(&disk) {
+                Err(error) => assert!(matches!(error, LogError::Damaged(_)), "{error}"),
+                Ok((found, _)) => {
+                    assert_eq!((number, at), (2, offsets.last().unwrap()), "only the marker");
+                    assert_eq!(found, content);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_file_of_another_length_is_refused() {
     let (disk, content) = small_log(true);
@@ -361,4 +384,67 @@ fn a_value_that_looks_like_a_record_claims_nothing() {
     let (found, outcome) = judge(&disk).unwrap();
     assert_eq!(found, Content::default());
     assert!(matches!(outcome, Outcome::Torn(_)));
+}
+
+/// The file of a third segment is made only once the header of the second is synced: its being there tells.
+#[test]
+fn a_prepared_segment_vouches_for_the_header_before_it() {
+    let (disk, mut wal) = new_log();
+    for index in 1..=2 {
+        wal.append(None, &[entry(index, 1, [1; 600])]).unwrap();
+        wal.sync().unwrap();
+    }
+    wal.prepare_next().unwrap();
+    disk.flip_bit(&segment(2), 20, 0);
+    assert!(matches!(judge(&disk), Err(LogError::Damaged(_))));
+    // Without it, this is the last write before any marker: it looks like a tear.
+    disk.plant(&segment(3), None);
+    let (found, outcome) = judge(&disk).unwrap();
+    assert_eq!(found.entries, [entry(1, 1, [1; 600])]);
+    assert!(matches!(outcome, Outcome::Torn(Cut { at, .. }) if at.segment == 2 && at.offset == 0));
+}
+
+/// Sealed, and the power fails before the next segment's header is synced; its file holds a used segment.
+#[test]
+fn a_used_segment_behind_a_seal_is_not_begun() {
+    let (disk, mut wal) = new_log();
+    wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+    wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
+    disk.crash_power(0);
+    disk.plant(&segment(2), disk.content(&segment(1)));
+    let (found, outcome) = judge(&disk).unwrap();
+    assert_eq!(found.entries, [entry(1, 1, [1; 600])]);
+    assert!(matches!(outcome, Outcome::Torn(_)));
+    let (mut wal, _) = open(&disk, &existing()).unwrap();
+    wal.append(None, &[entry(2, 1, "two")]).unwrap();
+    wal.sync().unwrap();
+    assert_eq!(judge(&disk).unwrap().0.entries, [entry(1, 1, [1; 600]), entry(2, 1, "two")]);
+}
+
+/// Other sizes from start to start: a segment keeps the length that it was made with.
+#[test]
+fn a_larger_segment_size_applies_to_segments_not_yet_promised() {
+    let larger = WalConfig { segment_bytes: 4096, ..existing() };
+    let (disk, mut wal) = new_log();
+    wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+    wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
+    disk.crash_power(0);
+    for operation in 1.. {
+        let disk = disk.fork();
+        disk.crash_at(disk.operations() + operation, operation);
+        let is_done = open(&disk, &larger).is_ok();
+        disk.crash_process();
+        assert_eq!(judge(&disk).unwrap().0.entries, [entry(1, 1, [1; 600])]);
+        if is_done {
+            break;
+        }
+    }
+    let (mut wal, _) = open(&disk, &larger).unwrap();
+    for index in 2..=9 {
+        wal.append(None, &[entry(index, 1, [2; 600])]).unwrap();
+    }
+    wal.sync().unwrap();
+    assert_eq!(judge(&disk).unwrap().0.entries.len(), 9);
+    let sizes: Vec<usize> = disk.names().iter().map(|name| disk.content(name).unwrap().len()).collect();
+    assert_eq!(sizes, [1024, 1024, 4096, 4096]);
 }

@@ -7,4 +7,5 @@ mod faults;
 mod folder;
 mod golden;
 mod model;
+mod sim_disk;
 mod support;
