@@ -1,1 +1,64 @@
-fn main() {}
+//! The binary `quorate`: a server, a cluster to try, and commands for the shell. Must not know how any of them works.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod config;
+mod connection;
+mod disk_thread;
+mod file_disk;
+mod listener;
+mod outbox;
+mod replica_loop;
+mod server;
+mod shared;
+mod transport;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A linearizable, replicated key/value database behind the Redis protocol.
+#[derive(Parser)]
+#[command(name = "quorate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one server in the foreground
+    Serve(Box<config::ServeArgs>),
+}
+
+/// Wrong usage, as clap has it.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => {
+            log_to_stderr();
+            match args.resolve() {
+                Ok(config) => server::serve(config),
+                Err(wrong) => {
+                    tracing::error!("{wrong}");
+                    ExitCode::from(EXIT_USAGE)
+                }
+            }
+        }
+    }
+}
+
+/// `QUORATE_LOG` chooses what is said, as `RUST_LOG` does elsewhere.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("QUORATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,167 @@
+//! `INFO`: this server and its view of the cluster, as lines of text. Must not know how the numbers come about.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use quorate_raft::{NodeId, Role};
+use quorate_replica::{Standing, Status};
+
+use super::{Call, CommandError, Outcome, is_word};
+use crate::shared::{REDIS_VERSION, Shared};
+
+type Section = fn(&Shared, &Status, &mut String);
+
+/// In the order of the text.
+const SECTIONS: [(&str, Section); 10] = [
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("Cluster", cluster),
+    ("Keyspace", keyspace),
+    ("Raft", raft),
+    ("Quorate", quorate),
+];
+
+/// `INFO [section …]`.
+pub(super) fn info(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
+    let wanted = &call.arguments[1..];
+    let status = call.shared.status();
+    let mut text = String::with_capacity(4 << 10);
+    for (name, section) in SECTIONS {
+        let is_wanted = |word: &bytes::Bytes| {
+            is_word(word, &name.to_ascii_lowercase())
+                || ["all", "default", "everything"].iter().any(|all| is_word(word, all))
+        };
+        if !wanted.is_empty() && !wanted.iter().any(is_wanted) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        // Writing to a string does not fail.
+        let _ = write!(text, "# {name}\r\n");
+        section(call.shared, &status, &mut text);
+    }
+    call.reply().verbatim(*b"txt", text.as_bytes());
+    Ok(Outcome::Answered)
+}
+
+fn line(text: &mut String, field: &str, value: impl std::fmt::Display) {
+    // Writing to a string does not fail.
+    let _ = write!(text, "{field}:{value}\r\n");
+}
+
+fn server(shared: &Shared, status: &Status, text: &mut String) {
+    let uptime = Instant::now().saturating_duration_since(shared.started).as_secs();
+    line(text, "redis_version", REDIS_VERSION);
+    line(text, "redis_mode", "standalone");
+    line(text, "quorate_version", env!("CARGO_PKG_VERSION"));
+    line(text, "os", format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    line(text, "arch_bits", usize::BITS);
+    line(text, "process_id", std::process::id());
+    line(text, "run_id", format_args!("{:024x}{}", shared.start, status.incarnation));
+    line(text, "tcp_port", shared.config.listen.port);
+    line(text, "uptime_in_seconds", uptime);
+    line(text, "uptime_in_days", uptime / 86_400);
+}
+
+fn clients(shared: &Shared, _: &Status, text: &mut String) {
+    line(text, "connected_clients", shared.connections.count());
+    line(text, "maxclients", shared.config.max_connections);
+    line(text, "blocked_clients", 0);
+}
+
+fn memory(_: &Shared, status: &Status, text: &mut String) {
+    line(text, "used_memory", status.data_bytes);
+    line(text, "used_memory_dataset", status.data_bytes);
+    line(text, "used_memory_rss", resident_bytes());
+    line(text, "maxmemory", 0);
+    line(text, "maxmemory_policy", "noeviction");
+}
+
+/// Bytes of memory that the process holds, as Linux counts them; 0 where nobody counts.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+fn persistence(_: &Shared, _: &Status, text: &mut String) {
+    line(text, "loading", 0);
+    line(text, "aof_enabled", 1);
+    line(text, "rdb_bgsave_in_progress", 0);
+}
+
+fn stats(shared: &Shared, _: &Status, text: &mut String) {
+    let counters = &shared.counters;
+    line(text, "total_connections_received", counters.connections.get());
+    line(text, "total_commands_processed", counters.commands.get());
+    line(text, "rejected_connections", counters.rejected_connections.get());
+    line(text, "total_error_replies", counters.errors.get());
+    line(text, "quorate_peer_connections_refused", counters.peers_refused.get());
+    line(text, "quorate_peer_messages_unsent", counters.peer_messages_unsent.get());
+}
+
+fn replication(shared: &Shared, status: &Status, text: &mut String) {
+    // On this port every server takes every command, so every one is a master to its clients; ROLE says the truth.
+    line(text, "role", "master");
+    line(text, "connected_slaves", 0);
+    line(text, "master_replid", format_args!("{:024x}{}", shared.start, status.incarnation));
+    line(text, "master_repl_offset", status.applied);
+}
+
+fn cluster(_: &Shared, _: &Status, text: &mut String) {
+    line(text, "cluster_enabled", 0);
+}
+
+fn keyspace(_: &Shared, status: &Status, text: &mut String) {
+    if status.keys > 0 {
+        line(text, "db0", format_args!("keys={},expires=0,avg_ttl=0", status.keys));
+    }
+}
+
+fn raft(_: &Shared, status: &Status, text: &mut String) {
+    let members: Vec<String> = status.members.iter().map(|member| member.get().to_string()).collect();
+    line(text, "raft_id", status.id.get());
+    line(text, "raft_role", role(status.role));
+    line(text, "raft_term", status.term);
+    line(text, "raft_leader", status.leader.map_or(0, NodeId::get));
+    line(text, "raft_commit", status.commit);
+    line(text, "raft_applied", status.applied);
+    line(text, "raft_last", status.last);
+    line(text, "raft_snapshot", status.snapshot);
+    line(text, "raft_members", members.join(","));
+}
+
+/// The four words of the contract: asking whether a vote would be given is campaigning to an onlooker.
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate | Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn quorate(shared: &Shared, status: &Status, text: &mut String) {
+    let (standing, notice) = match &status.standing {
+        Standing::Member => ("member", String::new()),
+        Standing::Founding { missing } => {
+            let missing: Vec<String> = missing.iter().map(|node| node.get().to_string()).collect();
+            ("founding", format!("waits for the founding members {}", missing.join(", ")))
+        }
+        Standing::Refused { why } => ("refused", why.replace(['\r', '\n'], " ")),
+    };
+    line(text, "quorate_cluster", status.cluster.as_deref().unwrap_or("none"));
+    line(text, "quorate_incarnation", status.incarnation);
+    line(text, "quorate_standing", standing);
+    line(text, "quorate_notice", notice);
+    line(text, "quorate_digest", format_args!("{:032x}", status.digest));
+    line(text, "quorate_sessions", status.sessions);
+    line(text, "quorate_gateway_waiting", status.gateway_waiting);
+    line(text, "quorate_time_ms", status.time_ms);
+    line(text, "quorate_dropped_messages", status.dropped_messages);
+    line(text, "quorate_peers_connected", shared.peers.connected());
+}

@@ -1,0 +1,483 @@
+//! What `quorate serve` is told: flags, environment and file, merged and checked once. Must not know what the
+//! settings do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use quorate_raft::NodeId;
+use serde::Deserialize;
+
+/// Where clients find a server that is told nothing else.
+pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:6379";
+/// How long a request waits for a leader, unless told otherwise.
+pub(crate) const ELECTION_HOLD_DEFAULT: Duration = Duration::from_secs(3);
+/// After how long the outcome of a request that was sent is given up, unless told otherwise.
+pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Client connections at most, unless told otherwise.
+pub(crate) const MAX_CONNECTIONS_DEFAULT: usize = 20_000;
+/// The longest duration that a setting takes: a day. Longer is a slip of the pen.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Members of a cluster at most.
+const MEMBERS_MAX: usize = 7;
+
+/// The flags of `serve`. Each may also stand in the environment or in the file of `--config`; the flag wins over the
+/// environment, and the environment over the file.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ServeArgs {
+    /// Who this server is: 1 or more, and one of --peers
+    #[arg(long, value_name = "N", env = "QUORATE_ID")]
+    id: Option<u64>,
+    /// Folder of this server's data; made if missing
+    #[arg(long, value_name = "DIR", env = "QUORATE_DATA")]
+    data: Option<PathBuf>,
+    /// Address for clients [default: 127.0.0.1:6379]
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN")]
+    listen: Option<String>,
+    /// Address for the other servers [default: what --peers says for this id]
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_PEER_LISTEN")]
+    peer_listen: Option<String>,
+    /// All founding members, and where this server dials each: 1=HOST:PORT,2=HOST:PORT,…
+    #[arg(long, value_name = "ID=HOST:PORT,…", env = "QUORATE_PEERS")]
+    peers: Option<String>,
+    /// Address for clients as others should name it, where it differs from --listen
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_ADVERTISE")]
+    advertise: Option<String>,
+    /// How long a request waits for a leader: 3s, 500ms [default: 3s]
+    #[arg(long, value_name = "DURATION", env = "QUORATE_ELECTION_HOLD")]
+    election_hold: Option<String>,
+    /// After how long a request without a certain outcome is answered INDOUBT: 5s, 800ms [default: 5s]
+    #[arg(long, value_name = "DURATION", env = "QUORATE_REQUEST_TIMEOUT")]
+    request_timeout: Option<String>,
+    /// Client connections at most [default: 20000]
+    #[arg(long, value_name = "N", env = "QUORATE_MAX_CONNECTIONS")]
+    max_connections: Option<usize>,
+    /// TOML file with the same settings, named as the flags without the dashes in front
+    #[arg(long, value_name = "FILE", env = "QUORATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Not supported yet: the port for cluster-aware clients
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_CLUSTER_LISTEN", hide = true)]
+    cluster_listen: Option<String>,
+    /// Stop in order when standard input ends: how `demo` takes its servers along however it dies
+    #[arg(long, hide = true)]
+    exit_on_stdin_close: bool,
+}
+
+/// The same settings in the file of `--config`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ServeFile {
+    id: Option<u64>,
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    peer_listen: Option<String>,
+    peers: Option<FilePeers>,
+    advertise: Option<String>,
+    election_hold: Option<FileDuration>,
+    request_timeout: Option<FileDuration>,
+    max_connections: Option<usize>,
+    cluster_listen: Option<String>,
+}
+
+/// The text of the flag, or a table `[peers]` with one line a member.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FilePeers {
+    Text(String),
+    Table(BTreeMap<String, String>),
+}
+
+/// The text of the flag, or a number of milliseconds.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FileDuration {
+    Milliseconds(u64),
+    Text(String),
+}
+
+/// What a server runs with, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServeConfig {
+    /// Who this is; one of `peers`.
+    pub(crate) id: NodeId,
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    /// For clients.
+    pub(crate) listen: Address,
+    /// For the other servers.
+    pub(crate) peer_listen: Address,
+    /// All founding members, and where each is dialled.
+    pub(crate) peers: BTreeMap<NodeId, Address>,
+    /// What others are told about `listen`, where it differs from the address that was bound.
+    pub(crate) advertise: Option<Address>,
+    /// How long a request waits for a leader.
+    pub(crate) election_hold: Duration,
+    /// After how long an outcome is given up as unknown.
+    pub(crate) request_timeout: Duration,
+    /// Client connections at most.
+    pub(crate) max_connections: usize,
+    /// Stop when standard input ends.
+    pub(crate) exit_on_stdin_close: bool,
+}
+
+/// A host, by name or number, and a port. Names are resolved when they are used, each time anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Address {
+    /// A name, an IPv4 address, or an IPv6 address without its brackets.
+    pub(crate) host: String,
+    /// The port.
+    pub(crate) port: u16,
+}
+
+/// Why a server cannot run with what it was told: wrong usage, as a sentence.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// A setting that has no default is missing.
+    #[error(
+        "--{flag} is missing: give it as a flag, as {} in the environment, or in the file of --config",
+        env_name(flag)
+    )]
+    Missing {
+        /// Without dashes.
+        flag: &'static str,
+    },
+    /// A value cannot be what it is.
+    #[error("--{flag} {value}: {problem}")]
+    Invalid {
+        /// Without dashes.
+        flag: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The setting is designed, but not built.
+    #[error("--{flag} is not supported yet: {instead}")]
+    NotYet {
+        /// Without dashes.
+        flag: &'static str,
+        /// What to do for now.
+        instead: &'static str,
+    },
+    /// The file cannot be used.
+    #[error("--config {file}: {problem}")]
+    File {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn env_name(flag: &str) -> String {
+    format!("QUORATE_{}", flag.replace('-', "_").to_uppercase())
+}
+
+impl ServeArgs {
+    /// Merges flags and environment with the file, and checks the result.
+    pub(crate) fn resolve(self) -> Result<ServeConfig, ConfigError> {
+        let file = match &self.config {
+            Some(path) => ServeFile::read(path)?,
+            None => ServeFile::default(),
+        };
+        self.merge(file)
+    }
+
+    fn merge(self, file: ServeFile) -> Result<ServeConfig, ConfigError> {
+        if self.cluster_listen.or(file.cluster_listen).is_some() {
+            let instead = "the port of --listen takes every command on every server";
+            return Err(ConfigError::NotYet { flag: "cluster-listen", instead });
+        }
+        let id = self.id.or(file.id).ok_or(ConfigError::Missing { flag: "id" })?;
+        let id = NodeId::new(id).ok_or_else(|| invalid("id", id, "ids are 1 and up"))?;
+        let data = self.data.or(file.data).ok_or(ConfigError::Missing { flag: "data" })?;
+        let peers = self.peers.or_else(|| file.peers.map(FilePeers::into_text));
+        let peers = parse_peers(&peers.ok_or(ConfigError::Missing { flag: "peers" })?)?;
+        let Some(own) = peers.get(&id) else {
+            return Err(invalid(
+                "id",
+                id.get(),
+                "--peers names no server of this id, and must name all of them",
+            ));
+        };
+        let listen = self.listen.or(file.listen).unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
+        let peer_listen = match self.peer_listen.or(file.peer_listen) {
+            Some(text) => parse_address("peer-listen", &text)?,
+            None => own.clone(),
+        };
+        let advertise = self.advertise.or(file.advertise);
+        let advertise = advertise.map(|text| parse_address("advertise", &text)).transpose()?;
+        let hold = self.election_hold.or_else(|| file.election_hold.map(FileDuration::into_text));
+        let timeout = self.request_timeout.or_else(|| file.request_timeout.map(FileDuration::into_text));
+        let max_connections =
+            self.max_connections.or(file.max_connections).unwrap_or(MAX_CONNECTIONS_DEFAULT);
+        if max_connections == 0 {
+            return Err(invalid("max-connections", 0, "a server without connections serves nobody"));
+        }
+        Ok(ServeConfig {
+            id,
+            data,
+            listen: parse_address("listen", &listen)?,
+            peer_listen,
+            peers,
+            advertise,
+            election_hold: parse_setting("election-hold", hold, ELECTION_HOLD_DEFAULT)?,
+            request_timeout: parse_setting("request-timeout", timeout, REQUEST_TIMEOUT_DEFAULT)?,
+            max_connections,
+            exit_on_stdin_close: self.exit_on_stdin_close,
+        })
+    }
+}
+
+impl ServeFile {
+    fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let problem = |problem: String| ConfigError::File { file: path.display().to_string(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| problem(error.to_string().trim_end().to_owned()))
+    }
+}
+
+impl FilePeers {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Table(table) => {
+                let members: Vec<String> =
+                    table.iter().map(|(id, address)| format!("{id}={address}")).collect();
+                members.join(",")
+            }
+        }
+    }
+}
+
+impl FileDuration {
+    fn into_text(self) -> String {
+        match self {
+            Self::Milliseconds(number) => format!("{number}ms"),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+fn invalid(flag: &'static str, value: impl fmt::Display, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { flag, value: value.to_string(), problem: problem.into() }
+}
+
+fn parse_address(flag: &'static str, text: &str) -> Result<Address, ConfigError> {
+    text.parse().map_err(|problem: BadAddress| invalid(flag, text, problem.to_string()))
+}
+
+fn parse_setting(
+    flag: &'static str,
+    text: Option<String>,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    text.map_or(Ok(default), |text| parse_duration(&text).map_err(|problem| invalid(flag, text, problem)))
+}
+
+/// `3s`, `500ms`, `2m`, or a plain number of milliseconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit = &text[digits.len()..];
+    let wrong = || format!("'{text}' is no duration: write 3s, 500ms, 2m, or a number of milliseconds");
+    let milliseconds_each: u64 = match unit {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let duration = number.checked_mul(milliseconds_each).map(Duration::from_millis);
+    duration
+        .filter(|duration| (Duration::from_millis(1)..=DURATION_MAX).contains(duration))
+        .ok_or_else(|| format!("'{text}' is not between 1ms and a day"))
+}
+
+fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, Address>, ConfigError> {
+    let wrong = |problem: String| invalid("peers", text, problem);
+    let mut peers = BTreeMap::new();
+    for member in text.split(',').filter(|member| !member.is_empty()) {
+        let (id, address) =
+            member.split_once('=').ok_or_else(|| wrong(format!("'{member}' is not ID=HOST:PORT")))?;
+        let id = id.trim().parse().ok().and_then(NodeId::new);
+        let id =
+            id.ok_or_else(|| wrong(format!("'{member}' does not begin with an id; ids are 1 and up")))?;
+        let address: Address =
+            address.trim().parse().map_err(|problem: BadAddress| wrong(format!("'{member}': {problem}")))?;
+        if peers.values().any(|other| *other == address) {
+            return Err(wrong(format!("two servers have the address {address}")));
+        }
+        if peers.insert(id, address).is_some() {
+            return Err(wrong(format!("id {} is there twice", id.get())));
+        }
+    }
+    match peers.len() {
+        0 => Err(wrong("it names no server".to_owned())),
+        1..=MEMBERS_MAX => Ok(peers),
+        count => Err(wrong(format!("it names {count} servers; a cluster has at most {MEMBERS_MAX}"))),
+    }
+}
+
+/// The text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadAddress {
+    /// There is no colon, or nothing before it.
+    #[error("an address is HOST:PORT, such as 127.0.0.1:6379 or [::1]:6379")]
+    NoHostAndPort,
+    /// What follows the colon is no port.
+    #[error("a port is a number from 1 to 65535")]
+    NoPort,
+}
+
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let (host, port) = text.rsplit_once(':').ok_or(BadAddress::NoHostAndPort)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        // An IPv6 address without brackets would lose its last group to the port.
+        if bracketed.is_none() && host.contains(':') {
+            return Err(BadAddress::NoHostAndPort);
+        }
+        let host = bracketed.unwrap_or(host);
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err(BadAddress::NoHostAndPort);
+        }
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or(BadAddress::NoPort)?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// As it is written in a flag: IPv6 addresses in brackets.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(text: &[(&str, &str)]) -> ServeArgs {
+        let mut args = ServeArgs::default();
+        for (flag, value) in text {
+            let value = (*value).to_owned();
+            match *flag {
+                "id" => args.id = value.parse().ok(),
+                "data" => args.data = Some(value.into()),
+                "listen" => args.listen = Some(value),
+                "peers" => args.peers = Some(value),
+                "election-hold" => args.election_hold = Some(value),
+                "cluster-listen" => args.cluster_listen = Some(value),
+                other => panic!("{other}"),
+            }
+        }
+        args
+    }
+
+    const THREE: &str = "1=127.0.0.1:7001,2=127.0.0.1:7002,3=db3.example:7003";
+
+    #[test]
+    fn flags_alone_are_enough() {
+        let config =
+            args(&[("id", "2"), ("data", "d"), ("peers", THREE)]).merge(ServeFile::default()).unwrap();
+        assert_eq!(config.id.get(), 2);
+        assert_eq!(config.listen.to_string(), LISTEN_DEFAULT);
+        assert_eq!(config.peer_listen.to_string(), "127.0.0.1:7002");
+        assert_eq!(config.peers.len(), 3);
+        assert_eq!(config.election_hold, ELECTION_HOLD_DEFAULT);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file = "id = 1\ndata = \"x\"\nlisten = \"[::1]:9\"\nelection-hold = 250\n[peers]\n1 = \"h:1\"\n2 = \"h:2\"";
+        let config = args(&[("id", "2")]).merge(toml::from_str(file).unwrap()).unwrap();
+        assert_eq!(config.id.get(), 2);
+        assert_eq!(config.listen.to_string(), "[::1]:9");
+        assert_eq!(config.peer_listen.to_string(), "h:2");
+        assert_eq!(config.election_hold, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn an_unknown_setting_in_the_file_is_an_error() {
+        assert!(toml::from_str::<ServeFile>("lisen = \"a:1\"").unwrap_err().to_string().contains("lisen"));
+    }
+
+    #[track_caller]
+    fn refused(text: &[(&str, &str)], sentence: &str) {
+        let error = args(text).merge(ServeFile::default()).unwrap_err().to_string();
+        assert_eq!(error, sentence);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_name() {
+        refused(
+            &[],
+            "--id is missing: give it as a flag, as QUORATE_ID in the environment, or in the file of --config",
+        );
+        refused(&[("id", "0")], "--id 0: ids are 1 and up");
+        refused(
+            &[("id", "4"), ("data", "d"), ("peers", THREE)],
+            "--id 4: --peers names no server of this id, and must name all of them",
+        );
+        refused(
+            &[("id", "1"), ("data", "d"), ("peers", "1=a")],
+            "--peers 1=a: '1=a': an address is HOST:PORT, such as 127.0.0.1:6379 or [::1]:6379",
+        );
+        refused(
+            &[("id", "1"), ("data", "d"), ("peers", "1=a:1,1=a:2")],
+            "--peers 1=a:1,1=a:2: id 1 is there twice",
+        );
+        refused(
+            &[("id", "1"), ("data", "d"), ("peers", "1=a:1,2=a:1")],
+            "--peers 1=a:1,2=a:1: two servers have the address a:1",
+        );
+        refused(
+            &[("id", "1"), ("data", "d"), ("peers", "1=a:1"), ("election-hold", "3 s")],
+            "--election-hold 3 s: '3 s' is no duration: write 3s, 500ms, 2m, or a number of milliseconds",
+        );
+        refused(
+            &[("cluster-listen", "a:1")],
+            "--cluster-listen is not supported yet: the port of --listen takes every command on every server",
+        );
+    }
+
+    #[test]
+    fn durations_carry_a_unit_or_are_milliseconds() {
+        for (text, milliseconds) in [("3s", 3_000), ("500ms", 500), ("750", 750), ("2m", 120_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "0", "1h", "1.5s", "99999999999999999999", "2000m"] {
+            parse_duration(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn addresses_are_a_host_and_a_port() {
+        for text in ["127.0.0.1:1", "[::1]:65535", "db.example:6379"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:1", "a b:1"] {
+            text.parse::<Address>().unwrap_err();
+        }
+        assert!("localhost:1".parse::<Address>().unwrap().is_loopback());
+        assert!("[::1]:1".parse::<Address>().unwrap().is_loopback());
+        assert!(!"0.0.0.0:1".parse::<Address>().unwrap().is_loopback());
+    }
+}

@@ -1,0 +1,329 @@
+//! One client's connection: bytes in, commands on to the replica, answers out in order. Must not know what a command
+//! does.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use quorate_replica::command::Reply;
+use quorate_replica::replica::{ConnectionId, Event, Request};
+use quorate_resp::{Command, CommandDecoder, CommandLimits, Encoder, Incoming};
+use tokio::net::TcpStream;
+
+use crate::command::client::Client;
+use crate::command::{self, Call, Outcome};
+use crate::outbox::Outbox;
+use crate::shared::{Counters, Shared};
+
+/// Bytes of one read, as long as no large argument is awaited.
+const READ_BYTES: usize = 16 << 10;
+/// Reads of one turn: a client that never pauses must not keep the others waiting.
+const READS_PER_TURN: usize = 4;
+/// Bytes written in one turn, for the same reason.
+const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+/// Commands of one connection without an answer; past it the connection is not read.
+const WAITING_MAX: usize = 8_192;
+/// Answers that one client has not taken, in bytes; past it the connection is not read.
+const UNSENT_BYTES_MAX: usize = 16 << 20;
+
+/// One connection, as the loop and other connections see it.
+pub(crate) struct Connection {
+    /// Never used again in this process.
+    pub(crate) id: ConnectionId,
+    stream: TcpStream,
+    client: RefCell<Client>,
+    outbox: RefCell<Outbox>,
+    ending: Cell<Ending>,
+    /// The reader stopped because of the limits of this connection.
+    is_stalled: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    Open,
+    /// No more commands are read; it ends once all is answered.
+    Draining,
+    /// It ends now.
+    Now,
+}
+
+/// How writing came out.
+enum Written {
+    /// Nothing that could be written is left.
+    All,
+    /// The socket takes no more at the moment.
+    Blocked,
+    /// There is more, and others have their turn first.
+    TurnOver,
+    /// The client is gone.
+    Gone,
+}
+
+impl Connection {
+    /// Answers one request. [`Connection::flush`] sends it.
+    pub(crate) fn answer(&self, tag: u64, reply: Reply) {
+        self.outbox.borrow_mut().answer(tag, reply);
+    }
+
+    /// Sends what can be sent. What cannot, and all else that follows from it, is left to the connection's own task.
+    pub(crate) fn flush(&self) {
+        let written = self.write();
+        let is_done = matches!(written, Written::All);
+        if !is_done || self.is_stalled.get() || self.ending.get() != Ending::Open {
+            self.wake();
+        }
+    }
+
+    /// What is known of the client. Must not be called from its own command, which has it borrowed.
+    pub(crate) fn client(&self) -> Ref<'_, Client> {
+        self.client.borrow()
+    }
+
+    /// Ends it without ceremony.
+    pub(crate) fn kill(&self) {
+        self.ending.set(Ending::Now);
+        self.wake();
+    }
+
+    /// Lets its task look at what has changed.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn write(&self) -> Written {
+        let mut outbox = self.outbox.borrow_mut();
+        let mut budget = WRITE_BYTES_PER_TURN;
+        loop {
+            let (first, second) = outbox.pieces();
+            let result = match (first.is_empty(), second.is_empty()) {
+                (true, true) => return Written::All,
+                (false, true) => self.stream.try_write(first),
+                (_, false) => self.stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+            };
+            match result {
+                Ok(0) => return Written::Gone,
+                Ok(bytes) => {
+                    outbox.written(bytes);
+                    budget = budget.saturating_sub(bytes);
+                    if budget == 0 {
+                        return Written::TurnOver;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
+                Err(_) => return Written::Gone,
+            }
+        }
+    }
+
+    fn is_at_limit(&self) -> bool {
+        let outbox = self.outbox.borrow();
+        outbox.waiting() >= WAITING_MAX || outbox.unsent_bytes() >= UNSENT_BYTES_MAX
+    }
+}
+
+/// Serves one client until it is gone, or told to go.
+pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: SocketAddr) {
+    let Ok(local_address) = stream.local_addr() else { return };
+    let id = shared.connections.next_id();
+    let connection = Rc::new(Connection {
+        id: ConnectionId(id),
+        stream,
+        client: RefCell::new(Client::new(id, address, local_address, Instant::now())),
+        outbox: RefCell::default(),
+        ending: Cell::new(Ending::Open),
+        is_stalled: Cell::new(false),
+        waker: RefCell::new(None),
+    });
+    shared.connections.add(Rc::clone(&connection));
+    let decoder = CommandDecoder::new(CommandLimits::default());
+    let mut reader = Reader {
+        shared: &shared,
+        connection: &connection,
+        decoder,
+        input: BytesMut::new(),
+        reply: BytesMut::new(),
+    };
+    poll_fn(|context| reader.poll(context)).await;
+    shared.connections.remove(id);
+    shared.inbox.event(Event::Disconnected(ConnectionId(id)));
+}
+
+/// The task of one connection.
+struct Reader<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    decoder: CommandDecoder,
+    /// What was read and not understood yet.
+    input: BytesMut,
+    /// A local answer in the making.
+    reply: BytesMut,
+}
+
+/// How reading came out.
+enum Step {
+    /// There may be more.
+    More,
+    /// Whatever is awaited wakes the task.
+    Wait,
+}
+
+impl Reader<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        *self.connection.waker.borrow_mut() = Some(context.waker().clone());
+        self.connection.is_stalled.set(false);
+        if self.shared.inbox.is_closed() && self.connection.ending.get() == Ending::Open {
+            self.connection.ending.set(Ending::Draining);
+        }
+        let mut reads = 0;
+        while self.connection.ending.get() == Ending::Open {
+            if reads == READS_PER_TURN {
+                context.waker().wake_by_ref();
+                break;
+            }
+            match self.read(context) {
+                Step::More => reads += 1,
+                Step::Wait => break,
+            }
+        }
+        self.finish_turn(context)
+    }
+
+    /// Writes, and says whether the connection is over.
+    fn finish_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.connection.ending.get() == Ending::Now {
+                return Poll::Ready(());
+            }
+            match self.connection.write() {
+                Written::Gone => return Poll::Ready(()),
+                Written::All => break,
+                Written::TurnOver => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Written::Blocked => match self.connection.stream.poll_write_ready(context) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                },
+            }
+        }
+        if self.connection.ending.get() == Ending::Draining && self.connection.outbox.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        // Writing may have made the room that reading waits for.
+        if self.connection.is_stalled.get() && !self.connection.is_at_limit() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Runs what was read, then reads more.
+    fn read(&mut self, context: &mut Context<'_>) -> Step {
+        match self.run_buffered(context) {
+            Step::Wait => return Step::Wait,
+            Step::More if self.connection.ending.get() != Ending::Open => return Step::Wait,
+            Step::More => {}
+        }
+        if self.input.is_empty() {
+            // An idle connection keeps no buffer.
+            self.input = BytesMut::new();
+        }
+        match self.connection.stream.poll_read_ready(context) {
+            Poll::Pending => return Step::Wait,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => {
+                self.connection.ending.set(Ending::Now);
+                return Step::Wait;
+            }
+        }
+        self.input.reserve(self.decoder.room_wanted(self.input.len(), READ_BYTES));
+        match self.connection.stream.try_read_buf(&mut self.input) {
+            // The client says no more; what it has asked is still answered.
+            Ok(0) => self.connection.ending.set(Ending::Draining),
+            Ok(_) => {}
+            // Readiness is cleared by this: the next look registers the task.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.connection.ending.set(Ending::Now),
+        }
+        Step::More
+    }
+
+    /// Runs all whole commands that were read; `More` if it takes more bytes to go on.
+    fn run_buffered(&mut self, context: &Context<'_>) -> Step {
+        while !self.input.is_empty() && self.connection.ending.get() == Ending::Open {
+            if self.connection.is_at_limit() {
+                self.connection.is_stalled.set(true);
+                return Step::Wait;
+            }
+            if !self.shared.inbox.takes_requests() {
+                self.shared.inbox.wait(context);
+                return Step::Wait;
+            }
+            match self.decoder.decode(&mut self.input) {
+                Ok(None) => return Step::More,
+                Ok(Some(Incoming::Command(command))) => self.run(&command),
+                Ok(Some(Incoming::TooLarge(refusal))) => self.refuse(&refusal.to_string()),
+                Err(error) => {
+                    self.refuse(&error.to_string());
+                    self.connection.ending.set(Ending::Draining);
+                }
+            }
+        }
+        Step::More
+    }
+
+    fn run(&mut self, command: &Command) {
+        Counters::count(&self.shared.counters.commands);
+        let mut client = self.connection.client.borrow_mut();
+        client.active = Instant::now();
+        let call = &mut Call {
+            shared: self.shared,
+            client: &mut client,
+            arguments: command.arguments(),
+            out: &mut self.reply,
+        };
+        let outcome = command::run(call);
+        let is_silent = client.is_silent();
+        let protocol = client.protocol;
+        let mut outbox = self.connection.outbox.borrow_mut();
+        match outcome {
+            Ok(Outcome::Ask(operation)) => {
+                let tag = outbox.expect(protocol, is_silent);
+                self.shared.inbox.request(Request { connection: self.connection.id, tag, operation });
+                return;
+            }
+            Ok(Outcome::Answered) => {}
+            Ok(Outcome::Goodbye) => self.connection.ending.set(Ending::Draining),
+            Err(error) => {
+                Counters::count(&self.shared.counters.errors);
+                self.reply.clear();
+                Encoder::new(&mut self.reply, protocol).error(&error.to_string());
+            }
+        }
+        if is_silent {
+            self.reply.clear();
+        } else {
+            outbox.push(&mut self.reply);
+        }
+    }
+
+    /// Answers a command that was never understood.
+    fn refuse(&mut self, error: &str) {
+        Counters::count(&self.shared.counters.errors);
+        let mut client = self.connection.client.borrow_mut();
+        if !client.is_silent() {
+            Encoder::new(&mut self.reply, client.protocol).error(error);
+            self.connection.outbox.borrow_mut().push(&mut self.reply);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The loop: takes all that has happened, steps the replica once, carries out what it asks. Must not know what happens
+//! inside the replica, and never blocks.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quorate_replica::replica::{Actions, Event, Notice, TICK_MS};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::connection::Connection;
+use crate::disk_thread::{DiskThread, Done};
+use crate::shared::Shared;
+
+/// Why the loop has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The disk failed, with a sentence.
+    DiskFailed(String),
+    /// This server cannot go on, with a sentence.
+    Halted(String),
+}
+
+/// The one owner of the replica's steps.
+pub(crate) struct ReplicaLoop<'a> {
+    shared: &'a Shared,
+    disk: &'a mut DiskThread,
+    ticks: Interval,
+    /// What happens in this turn; kept for its capacity.
+    events: Vec<Event>,
+    /// Connections that were answered in this turn; kept for its capacity.
+    answered: Vec<Rc<Connection>>,
+}
+
+impl<'a> ReplicaLoop<'a> {
+    /// A loop over this replica and this disk.
+    pub(crate) fn new(shared: &'a Shared, disk: &'a mut DiskThread) -> Self {
+        let mut ticks = interval(Duration::from_millis(TICK_MS));
+        // After a pause one tick is enough: time that this process did not see is no sign of a dead leader.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { shared, disk, ticks, events: Vec::new(), answered: Vec::new() }
+    }
+
+    /// Runs until something makes it end. `first` is what the replica asked for when it was made.
+    pub(crate) async fn run(&mut self, first: Actions) -> Ended {
+        if let Some(ended) = self.carry_out(first) {
+            return ended;
+        }
+        loop {
+            if let Some(ended) = poll_fn(|context| self.wait(context)).await {
+                return ended;
+            }
+            let actions = self.shared.replica.borrow_mut().step(now_ms(), &mut self.events);
+            self.events.clear();
+            if let Some(ended) = self.carry_out(actions) {
+                return ended;
+            }
+        }
+    }
+
+    /// Waits until there are events, and takes all there are.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Ended>> {
+        self.shared.inbox.take(&mut self.events, context);
+        if let Some(sentence) = self.shared.inbox.failure() {
+            return Poll::Ready(Some(Ended::Halted(sentence)));
+        }
+        while let Poll::Ready(Some(done)) = self.disk.done.poll_recv(context) {
+            match done {
+                Done::Persisted { write, send_after } => {
+                    for envelope in send_after {
+                        self.shared.peers.send(&envelope, &self.shared.counters);
+                    }
+                    self.events.push(Event::Persisted(write));
+                }
+                Done::IdentityStored => self.events.push(Event::IdentityStored),
+                Done::Failed(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
+            }
+        }
+        if self.ticks.poll_tick(context).is_ready() {
+            self.events.push(Event::Tick);
+        }
+        if self.events.is_empty() { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    fn carry_out(&mut self, actions: Actions) -> Option<Ended> {
+        for notice in actions.notices {
+            match notice {
+                Notice::Info(text) => info!("{text}"),
+                Notice::Warn(text) => warn!("{text}"),
+            }
+        }
+        if let Some(sentence) = actions.halt {
+            return Some(Ended::Halted(sentence));
+        }
+        if let Some(identity) = actions.store_identity {
+            self.disk.store_identity(identity);
+        }
+        for write in actions.persist {
+            self.disk.write(write);
+        }
+        for envelope in &actions.send {
+            self.shared.peers.send(envelope, &self.shared.counters);
+        }
+        self.shared.peers.flush();
+        let mut last: Option<Rc<Connection>> = None;
+        for answer in actions.answers {
+            // Answers of one connection mostly come together.
+            let connection = match &last {
+                Some(connection) if connection.id == answer.connection => Rc::clone(connection),
+                Some(_) | None => {
+                    let Some(connection) = self.shared.connections.get(answer.connection.0) else { continue };
+                    self.answered.push(Rc::clone(&connection));
+                    last.insert(connection).clone()
+                }
+            };
+            connection.answer(answer.tag, answer.reply);
+        }
+        for connection in self.answered.drain(..) {
+            connection.flush();
+        }
+        let has_room = self.shared.replica.borrow().has_room();
+        self.shared.inbox.turned(has_room);
+        None
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock, which may jump.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,280 @@
+//! What the tasks of the one thread share: the replica, the events that wait for it, connections, peers, counters.
+//! Must not know what any of them does.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use quorate_replica::{Event, Replica, Request, Status};
+
+use crate::command::client::Client;
+use crate::config::ServeConfig;
+use crate::connection::Connection;
+use crate::transport::Peers;
+
+/// The version of Redis whose commands and texts we follow: clients choose features by it.
+pub(crate) const REDIS_VERSION: &str = "7.4.0";
+/// What `HELLO` says we are: some clients accept nothing else.
+pub(crate) const SERVER_NAME: &str = "redis";
+
+/// Requests that wait for the loop's next turn; past it no connection is read until the loop has turned.
+const REQUESTS_WAITING_MAX: usize = 16_384;
+/// Bytes of peers' messages that wait for the loop's next turn; past it no peer is read.
+const PEER_BYTES_WAITING_MAX: usize = 32 << 20;
+
+/// Everything that more than one task of the server's thread uses. No borrow of a cell lives across an `await`.
+pub(crate) struct Shared {
+    /// What the server was told at its start; addresses as bound.
+    pub(crate) config: ServeConfig,
+    /// Drawn at this process start.
+    pub(crate) start: u64,
+    /// When the process started.
+    pub(crate) started: Instant,
+    /// What waits for the replica.
+    pub(crate) inbox: Inbox,
+    /// All client connections.
+    pub(crate) connections: Connections,
+    /// The other servers.
+    pub(crate) peers: Peers,
+    /// For `INFO`.
+    pub(crate) counters: Counters,
+    /// Stepped by the loop alone; everyone else looks at it.
+    pub(crate) replica: RefCell<Replica>,
+}
+
+impl Shared {
+    /// A look at the replica.
+    pub(crate) fn status(&self) -> Status {
+        self.replica.borrow().status()
+    }
+}
+
+/// What waits for the replica, and who waits for room.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    state: RefCell<InboxState>,
+}
+
+#[derive(Default)]
+struct InboxState {
+    events: Vec<Event>,
+    requests: usize,
+    peer_bytes: usize,
+    /// The window of the replica is full.
+    is_full: bool,
+    /// The server is about to stop: no request is taken any more.
+    is_closed: bool,
+    /// Why the server cannot go on.
+    failure: Option<String>,
+    waker: Option<Waker>,
+    /// Readers that stopped for want of room.
+    waiting: Vec<Waker>,
+}
+
+impl Inbox {
+    /// Whether another request is taken now.
+    pub(crate) fn takes_requests(&self) -> bool {
+        let state = self.state.borrow();
+        !state.is_full && !state.is_closed && state.requests < REQUESTS_WAITING_MAX
+    }
+
+    /// Whether another message of a peer is taken now.
+    pub(crate) fn takes_peers(&self) -> bool {
+        self.state.borrow().peer_bytes < PEER_BYTES_WAITING_MAX
+    }
+
+    /// Wakes this task at the loop's next turn, for another look at [`Inbox::takes_requests`].
+    pub(crate) fn wait(&self, context: &Context<'_>) {
+        self.state.borrow_mut().waiting.push(context.waker().clone());
+    }
+
+    /// Hands over a request.
+    pub(crate) fn request(&self, request: Request) {
+        self.state.borrow_mut().requests += 1;
+        self.event(Event::Request(request));
+    }
+
+    /// Hands over a peer's message that took so many bytes.
+    pub(crate) fn peer(&self, event: Event, bytes: usize) {
+        self.state.borrow_mut().peer_bytes += bytes;
+        self.event(event);
+    }
+
+    /// Hands over anything else.
+    pub(crate) fn event(&self, event: Event) {
+        let mut state = self.state.borrow_mut();
+        state.events.push(event);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes all that waits, into an empty vector; false if there is nothing, and then wakes the task when there is.
+    pub(crate) fn take(&self, into: &mut Vec<Event>, context: &Context<'_>) -> bool {
+        assert!(into.is_empty(), "events were not stepped");
+        let mut state = self.state.borrow_mut();
+        if state.events.is_empty() {
+            state.waker = Some(context.waker().clone());
+            return false;
+        }
+        std::mem::swap(&mut state.events, into);
+        state.requests = 0;
+        state.peer_bytes = 0;
+        true
+    }
+
+    /// After a turn of the loop: whether the replica has room, and everyone who waited for it looks again.
+    pub(crate) fn turned(&self, has_room: bool) {
+        let mut state = self.state.borrow_mut();
+        state.is_full = !has_room;
+        for waiter in state.waiting.drain(..) {
+            waiter.wake();
+        }
+    }
+
+    /// Ends the loop: this server cannot go on, for the reason given as a sentence.
+    pub(crate) fn fail(&self, sentence: String) {
+        let mut state = self.state.borrow_mut();
+        state.failure = Some(sentence);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What [`Inbox::fail`] said.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.state.borrow_mut().failure.take()
+    }
+
+    /// Takes no request any more, for good.
+    pub(crate) fn close(&self) {
+        self.state.borrow_mut().is_closed = true;
+    }
+
+    /// Whether [`Inbox::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.borrow().is_closed
+    }
+}
+
+/// All client connections, by number.
+#[derive(Default)]
+pub(crate) struct Connections {
+    by_id: RefCell<HashMap<u64, Rc<Connection>>>,
+    last_id: Cell<u64>,
+    /// The task that waits for the last one to end.
+    emptied: RefCell<Option<Waker>>,
+}
+
+impl Connections {
+    /// A number that no connection had before.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
+    /// Adds one.
+    pub(crate) fn add(&self, connection: Rc<Connection>) {
+        let previous = self.by_id.borrow_mut().insert(connection.id.0, connection);
+        assert!(previous.is_none(), "a connection's number was given twice");
+    }
+
+    /// Removes one.
+    pub(crate) fn remove(&self, id: u64) {
+        let mut by_id = self.by_id.borrow_mut();
+        by_id.remove(&id);
+        if by_id.is_empty()
+            && let Some(waker) = self.emptied.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// The connection of this number, while it lives.
+    pub(crate) fn get(&self, id: u64) -> Option<Rc<Connection>> {
+        self.by_id.borrow().get(&id).cloned()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.borrow().len()
+    }
+
+    /// Wakes all of them, for a look at what has changed around them.
+    pub(crate) fn wake_all(&self) {
+        for connection in self.by_id.borrow().values() {
+            connection.wake();
+        }
+    }
+
+    /// Whether none is left; if some are, the task is woken when none is.
+    pub(crate) fn is_empty(&self, context: &Context<'_>) -> bool {
+        let is_empty = self.by_id.borrow().is_empty();
+        if !is_empty {
+            *self.emptied.borrow_mut() = Some(context.waker().clone());
+        }
+        is_empty
+    }
+
+    /// One line for each client, in the order of their numbers; `own` is borrowed by its command at the moment.
+    pub(crate) fn describe(&self, own: &Client, now: Instant) -> Vec<(u64, String)> {
+        let mut lines = vec![(own.id, own.describe(now))];
+        for (id, connection) in self.by_id.borrow().iter().filter(|(id, _)| **id != own.id) {
+            lines.push((*id, connection.client().describe(now)));
+        }
+        lines.sort_unstable();
+        lines
+    }
+
+    /// Ends each connection that is meant; `own` is borrowed by its command at the moment, and ends itself.
+    pub(crate) fn kill(&self, own: &Client, is_meant: impl Fn(&Client) -> bool) -> Vec<u64> {
+        let mut killed = Vec::new();
+        if is_meant(own) {
+            killed.push(own.id);
+        }
+        for (id, connection) in self.by_id.borrow().iter().filter(|(id, _)| **id != own.id) {
+            if is_meant(&connection.client()) {
+                connection.kill();
+                killed.push(*id);
+            }
+        }
+        killed
+    }
+}
+
+/// What `INFO` counts. `CONFIG RESETSTAT` sets them to zero.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Client connections that were accepted.
+    pub(crate) connections: Cell<u64>,
+    /// Client connections that were closed at once, past the limit.
+    pub(crate) rejected_connections: Cell<u64>,
+    /// Commands of clients.
+    pub(crate) commands: Cell<u64>,
+    /// Errors that clients were answered.
+    pub(crate) errors: Cell<u64>,
+    /// Connections to the peer port that did not greet as a peer does, or broke the protocol later.
+    pub(crate) peers_refused: Cell<u64>,
+    /// Messages to peers that were dropped because the way was down or its queue full.
+    pub(crate) peer_messages_unsent: Cell<u64>,
+}
+
+impl Counters {
+    /// One more.
+    pub(crate) fn count(counter: &Cell<u64>) {
+        counter.set(counter.get().saturating_add(1));
+    }
+
+    /// All to zero.
+    pub(crate) fn reset(&self) {
+        let Self { connections, rejected_connections, commands, errors, peers_refused, peer_messages_unsent } =
+            self;
+        for counter in
+            [connections, rejected_connections, commands, errors, peers_refused, peer_messages_unsent]
+        {
+            counter.set(0);
+        }
+    }
+}
