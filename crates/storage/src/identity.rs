@@ -179,8 +179,8 @@ pub enum IdentityError {
     },
     /// Start with the right `--id`, or the right `--data`.
     #[error(
-        "this data folder belongs to node {}, and the server was started as node {}: start it with the id or the \
-         folder that it means", .found.get(), .expected.get()
+        "this data folder belongs to node {}, and the server was started as node {}: start it with the \
+         id or the folder that it means", .found.get(), .expected.get()
     )]
     OtherNode {
         /// Whose folder it is.

@@ -14,6 +14,7 @@ pub mod identity;
 mod record;
 mod recovery;
 mod sim_disk;
+mod sim_file;
 mod wal;
 
 pub use disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};

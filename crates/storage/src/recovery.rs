@@ -59,8 +59,8 @@ pub enum LogError {
     },
     /// Put the right file there.
     #[error(
-        "{file} belongs to another data folder: its incarnation is {found}, this folder's is {expected}. Somebody \
-         has copied it here: keep the folder for examination, and do not start a server on it"
+        "{file} belongs to another data folder: its incarnation is {found}, this folder's is {expected}. \
+         Somebody has copied it here: keep the folder for examination, and do not start a server on it"
     )]
     Foreign {
         /// The file.
@@ -85,10 +85,10 @@ pub enum LogError {
 /// What every loss means, and what to do.
 fn lost(index: Index) -> String {
     format!(
-        "Entries from index {index} on may be lost, and votes with them, so no server may start on this folder: keep \
-         it for examination. The other servers hold the data, and go on as long as they are a majority. This one \
-         may come back with a copy of its folder that was taken after it last stopped; with an older copy, or \
-         with an empty folder, it would have forgotten what it promised"
+        "Entries from index {index} on may be lost, and votes with them, so no server may start on this folder: \
+         keep it for examination. The other servers hold the data, and go on as long as they are a majority. This \
+         one may come back with a copy of its folder that was taken after it last stopped; with an older copy, \
+         or with an empty folder, it would have forgotten what it promised"
     )
 }
 

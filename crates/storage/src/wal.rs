@@ -97,12 +97,13 @@ pub enum WriteError {
 
 /// The write-ahead log of one data folder.
 ///
-/// - All that was appended before a successful [`Wal::sync`] is there after any crash; of what came after it, a prefix
-///   may be there.
-/// - Numbers of records rise by one without gaps, over all segments; each names the checksum of the one before.
+/// - All that was appended before a successful [`Wal::sync`] is there after any crash; of what came after it,
+///   a prefix may be there.
+/// - Numbers of records rise by one without gaps, over all segments; each names the checksum of the one
+///   before.
 /// - Behind the last record its segment holds nothing but zeros.
-/// - A segment is begun only once all before it are synced; its file is there, filled and synced, before the segment
-///   before it is sealed, and made only once the header of that one is synced.
+/// - A segment is begun only once all before it are synced; its file is there, filled and synced, before the
+///   segment before it is sealed, and made only once the header of that one is synced.
 /// - After a failed write or sync it does nothing any more.
 pub struct Wal {
     disk: Arc<dyn Disk>,

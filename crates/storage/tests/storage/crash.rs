@@ -1,5 +1,5 @@
-//! Crashes at every single operation of the disk: what was synced is there, what is there is a prefix of what was
-//! written, and what recovery has returned is durable.
+//! Crashes at every single operation of the disk: what was synced is there, what is there is a prefix of what
+//! was written, and what recovery has returned is durable.
 
 use std::ops::RangeInclusive;
 
@@ -154,8 +154,8 @@ fn a_power_cut_loses_nothing_synced() {
     }
 }
 
-/// The first crash kills the process or cuts the power; recovery is cut at each of its own operations; then the power
-/// fails again.
+/// The first crash kills the process or cuts the power; recovery is cut at each of its own operations; then
+/// the power fails again.
 #[test]
 fn a_crash_during_recovery_loses_nothing_synced() {
     for seed in 0..3 {
@@ -185,8 +185,9 @@ fn a_crash_during_recovery_loses_nothing_synced() {
     }
 }
 
-/// After the kill of a process the next one writes on, over a new segment, and the power fails at each of its operations:
-/// what it found in the cache, unsynced zeros and names too, must not be what its promises rest on.
+/// After the kill of a process the next one writes on, over a new segment, and the power fails at each of its
+/// operations: what it found in the cache, unsynced zeros and names too, must not be what its promises rest
+/// on.
 #[test]
 fn a_second_life_may_fail_at_each_operation_too() {
     for seed in 0..4 {
@@ -221,7 +222,8 @@ fn a_second_life_may_fail_at_each_operation_too() {
     }
 }
 
-/// A run that crashes, recovers and writes on many times over: nothing of an earlier life rises from the dead.
+/// A run that crashes, recovers and writes on many times over: nothing of an earlier life rises from the
+/// dead.
 #[test]
 fn many_lives_in_a_row() {
     for seed in 0..60 {

@@ -1,4 +1,5 @@
-//! Bytes that are not what was written: refused with a sentence, or cut where nothing was promised; never silently wrong.
+//! Bytes that are not what was written: refused with a sentence, or cut where nothing was promised; never
+//! silently wrong.
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
@@ -123,14 +124,16 @@ fn a_sector_that_reads_as_zeros_is_refused() {
             match judge(&disk) {
                 Err(_) => assert!(is_changed),
                 Ok((found, _)) if !is_changed => assert_eq!(found, content),
-                // The limit of a marker: who takes the sector in which it lies takes with it what it vouches for.
+                // The limit of a marker: who takes the sector in which it lies takes with it what it vouches
+                // for.
                 Ok(_) => assert!(number == 2 && sector == marker / 512),
             }
         }
     }
 }
 
-/// As if they had never been written: whichever record goes, one at the end of a segment too, something tells.
+/// As if they had never been written: whichever record goes, one at the end of a segment too, something
+/// tells.
 #[test]
 fn a_record_that_reads_as_zeros_is_refused() {
     let (disk, content) = small_log(true);
@@ -305,8 +308,8 @@ fn a_gap_between_entries_is_refused() {
     );
 }
 
-/// A wrote 1, 2 and 3; the crash tears 2; recovery cuts; 2 is written anew with the same length. If the cut had not
-/// overwritten 3, it would stand right behind the new 2.
+/// A wrote 1, 2 and 3; the crash tears 2; recovery cuts; 2 is written anew with the same length. If the cut
+/// had not overwritten 3, it would stand right behind the new 2.
 #[test]
 fn a_cut_record_does_not_rise_behind_a_new_one_of_the_same_length() {
     let (disk, mut wal) = new_log();
@@ -356,8 +359,8 @@ fn a_record_of_a_used_segment_is_none() {
     assert_eq!(judge(&disk).unwrap().0, content);
 }
 
-/// A client that stores the bytes of a record must not make a torn tail look like damage: its record would claim that
-/// all before it was synced.
+/// A client that stores the bytes of a record must not make a torn tail look like damage: its record would
+/// claim that all before it was synced.
 #[test]
 fn a_value_that_looks_like_a_record_claims_nothing() {
     let (other, mut wal) = {
@@ -402,6 +405,21 @@ fn a_prepared_segment_vouches_for_the_header_before_it() {
     let (found, outcome) = judge(&disk).unwrap();
     assert_eq!(found.entries, [entry(1, 1, [1; 600])]);
     assert!(matches!(outcome, Outcome::Torn(Cut { at, .. }) if at.segment == 2 && at.offset == 0));
+}
+
+/// The seal reads as zeros, and behind it nothing but one unmarked write: its segment's header claims all before it.
+#[test]
+fn a_segment_that_goes_on_without_a_seal_is_refused() {
+    let (disk, mut wal) = new_log();
+    for index in 1..=2 {
+        wal.append(None, &[entry(index, 1, [1; 600])]).unwrap();
+        wal.sync().unwrap();
+    }
+    let mut bytes = disk.content(&segment(1)).unwrap();
+    let seal = *record_offsets(&bytes).last().unwrap();
+    bytes[seal..].fill(0);
+    disk.plant(&segment(1), Some(bytes));
+    assert!(matches!(judge(&disk), Err(LogError::Damaged(damage)) if damage.at.offset == seal as u64));
 }
 
 /// Sealed, and the power fails before the next segment's header is synced; its file holds a used segment.

@@ -26,7 +26,8 @@ fn a_failed_sync_is_never_tried_again() {
     assert_eq!(disk.operations(), operations);
 }
 
-/// After a failed sync the bytes still read, as clean ones that no sync will write: recovery must write them anew.
+/// After a failed sync the bytes still read, as clean ones that no sync will write: recovery must write them
+/// anew.
 #[test]
 fn what_a_failed_sync_dropped_is_written_anew_before_it_counts() {
     let mut survived = 0;

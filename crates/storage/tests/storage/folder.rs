@@ -192,8 +192,8 @@ fn a_node_is_founded_once() {
     let _ = identity.founded(&members()[..2]);
 }
 
-/// Making a folder and founding it, cut at each operation, twice: the folder opens, and it is founded or not, never in
-/// between; and it is founded once `store` has returned.
+/// Making a folder and founding it, cut at each operation, twice: the folder opens, and it is founded or not,
+/// never in between; and it is founded once `store` has returned.
 #[test]
 fn making_and_founding_survive_a_crash_at_each_operation() {
     let start = |disk: &SimDisk, fresh: u64| -> Option<Identity> {

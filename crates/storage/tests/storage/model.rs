@@ -1,4 +1,5 @@
-//! The log against a model: whatever is appended, truncated, synced and reopened, it holds what a plain list would.
+//! The log against a model: whatever is appended, truncated, synced and reopened, it holds what a plain list
+//! would.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
