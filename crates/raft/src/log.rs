@@ -153,3 +153,119 @@ impl Log {
         self.commit = index;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Payload;
+
+    fn entry(term: u64, index: u64, length: usize) -> Entry {
+        let payload = Payload::Data(Bytes::from(vec![b'.'; length]));
+        Entry { position: Position::new(Term(term), Index(index)), payload }
+    }
+
+    fn filled(terms: &[u64]) -> Log {
+        let entries = terms.iter().zip(1..).map(|(&term, index)| entry(term, index, 1)).collect();
+        Log::new(Position::ZERO, entries)
+    }
+
+    /// What may be done to a log; numbers are made to fit by the test.
+    #[derive(Clone, Debug)]
+    enum Change {
+        Append { term_step: u64, length: usize },
+        Truncate { kept: u64 },
+        Commit { more: u64 },
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            4 => (0..2_u64, 0..50_usize).prop_map(|(term_step, length)| Change::Append { term_step, length }),
+            1 => (0..6_u64).prop_map(|kept| Change::Truncate { kept }),
+            1 => (0..4_u64).prop_map(|more| Change::Commit { more }),
+        ]
+    }
+
+    proptest! {
+        /// The log against a plain vector that is searched from end to end.
+        #[test]
+        fn log_equals_its_model(
+            base_index in 0..3_u64,
+            changes in proptest::collection::vec(change(), 0..40),
+            ceiling in (0..12_u64, 0..40_u64),
+            bytes_max in 0..200_usize,
+        ) {
+            let base = if base_index == 0 { Position::ZERO } else { Position::new(Term(1), Index(base_index)) };
+            let mut log = Log::new(base, Vec::new());
+            let mut model: Vec<Entry> = Vec::new();
+            let mut commit = base_index;
+            for change in changes {
+                let last = model.last().map_or(base, |entry| entry.position);
+                match change {
+                    Change::Append { term_step, length } => {
+                        let added = entry((last.term.0 + term_step).max(1), last.index.0 + 1, length);
+                        model.push(added.clone());
+                        log.append(vec![added]);
+                    }
+                    Change::Truncate { kept } => {
+                        let first = commit + 1 + kept;
+                        model.retain(|entry| entry.position.index.0 < first);
+                        log.truncate_from(Index(first));
+                    }
+                    Change::Commit { more } => {
+                        commit = (commit + more).min(last.index.0);
+                        log.commit_to(Index(commit));
+                    }
+                }
+            }
+            let all: Vec<Entry> = log.between(Index::ZERO, Index(u64::MAX)).cloned().collect();
+            prop_assert_eq!(&all, &model);
+            let tail = model.iter().filter(|entry| entry.position.index.0 > commit);
+            prop_assert_eq!(log.uncommitted_bytes(), tail.map(Entry::cost).sum::<usize>());
+            for index in 0..50 {
+                let known = model.iter().find(|entry| entry.position.index.0 == index);
+                prop_assert_eq!(log.entry(Index(index)), known);
+            }
+            let ceiling = Position::new(Term(ceiling.0), Index(ceiling.1));
+            let is_below = |at: &Position| at.term <= ceiling.term && at.index <= ceiling.index;
+            let highest = model.iter().map(|entry| entry.position).rfind(is_below).unwrap_or(base);
+            prop_assert_eq!(log.highest_not_above(ceiling), highest);
+            let run = log.run_between(base.index, log.last().index, bytes_max);
+            let cost: usize = run.entries().iter().map(Entry::cost).sum();
+            prop_assert!(cost <= bytes_max || run.entries().len() == 1);
+            prop_assert!(model.is_empty() || !run.entries().is_empty());
+        }
+    }
+
+    #[test]
+    fn hint_skips_whole_terms() {
+        let log = filled(&[1, 1, 4, 4, 4, 6, 6]);
+        let at = |term, index| Position::new(Term(term), Index(index));
+        assert_eq!(log.highest_not_above(at(5, 7)), at(4, 5));
+        assert_eq!(log.highest_not_above(at(3, 7)), at(1, 2));
+        assert_eq!(log.highest_not_above(at(9, 4)), at(4, 4));
+        assert_eq!(log.highest_not_above(at(0, 4)), Position::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "would lose commit")]
+    fn committed_entries_are_never_cut() {
+        let mut log = filled(&[1, 1]);
+        log.commit_to(Index(2));
+        log.truncate_from(Index(2));
+    }
+
+    #[test]
+    #[should_panic(expected = "terms fall")]
+    fn terms_never_fall() {
+        filled(&[2, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "leaves a gap")]
+    fn indexes_have_no_gap() {
+        filled(&[1]).append(vec![entry(1, 3, 0)]);
+    }
+}

@@ -150,8 +150,7 @@ impl Member {
 
     /// Sends `Appended { matched }`: only once the log up to `matched` is durable, and the term with it.
     pub(crate) fn acknowledge(&mut self, to: NodeId, matched: Index) {
-        let is_changing = self.step.entries_from.is_some_and(|from| from <= matched);
-        let is_durable = !is_changing && matched <= self.writes.durable() && self.is_hard_state_durable();
+        let is_durable = matched <= self.writes.durable() && self.is_hard_state_durable();
         let message = Message { term: self.term(), body: Body::Appended { matched } };
         let envelope = Envelope { to, message };
         if is_durable {

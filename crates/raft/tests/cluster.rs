@@ -2,9 +2,11 @@
 
 mod harness;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use harness::{Cluster, node_id, test_limits};
-use quorate_raft::{Index, Input, Role};
+use quorate_raft::{Index, Input, NodeId, ReadToken, Role};
 
 fn elect(cluster: &mut Cluster, id: u64) {
     while cluster.node(node_id(id)).role() == Role::Follower {
@@ -27,4 +29,251 @@ fn a_group_elects_replicates_and_commits() {
             assert_eq!(cluster.node(id).commit(), Index(4), "{id} of {nodes}");
         }
     }
+}
+
+/// A stream of small random numbers; the seed of a failing run is in its message.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % sides
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len())]
+    }
+}
+
+/// How rough a run is: weights of what may happen, drawn for each run, some of them zero.
+struct Weather {
+    tick: usize,
+    duplicate: usize,
+    lose: usize,
+    disorder: bool,
+    crash: usize,
+    cut: usize,
+    /// How long cuts last: few heal soon, many never see another leader.
+    healing_rarity: usize,
+    /// Its timer nearly stands still, as in a process that is paused: a leader like that does not notice that
+    /// it was deposed.
+    paused: Option<NodeId>,
+}
+
+struct Run {
+    cluster: Cluster,
+    dice: Dice,
+    weather: Weather,
+    /// The highest index applied anywhere when each read arrived: no read may be confirmed below it.
+    reads: Vec<Index>,
+    /// Reads of nodes that have not crashed since, without an outcome.
+    unsettled: BTreeSet<ReadToken>,
+    asked: BTreeMap<ReadToken, NodeId>,
+    proposals: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let nodes = dice.pick(&[1, 2, 3, 3, 3, 4, 5, 5]);
+        let mut cluster = Cluster::new(nodes, seed, test_limits());
+        cluster.auto_persist = false;
+        let weather = Weather {
+            tick: dice.pick(&[20, 60, 120]),
+            duplicate: dice.pick(&[0, 2, 10]),
+            lose: dice.pick(&[0, 2, 15]),
+            disorder: dice.roll(2) == 0,
+            crash: dice.pick(&[0, 1, 2]),
+            cut: dice.pick(&[0, 1, 2]),
+            healing_rarity: dice.pick(&[1, 4, 10]),
+            paused: None,
+        };
+        Self {
+            cluster,
+            dice,
+            weather,
+            reads: Vec::new(),
+            unsettled: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            proposals: 0,
+        }
+    }
+
+    fn applied_anywhere(&self) -> Index {
+        self.cluster.last_committed()
+    }
+
+    fn event(&mut self) {
+        let ids = self.cluster.ids();
+        let id = self.dice.pick(&ids);
+        let Weather { tick, duplicate, lose, crash, cut, .. } = self.weather;
+        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2];
+        let mut roll = self.dice.roll(weights.iter().sum());
+        let kind = weights
+            .iter()
+            .position(|&weight| {
+                let is_it = roll < weight;
+                roll = roll.saturating_sub(weight);
+                is_it
+            })
+            .expect("the roll is below the sum");
+        match kind {
+            0 if self.weather.paused == Some(id) && self.dice.roll(10) > 0 => {}
+            0 => self.cluster.tick(id),
+            1 => self.deliver(false),
+            2 => self.deliver(true),
+            3 if !self.cluster.network.is_empty() => {
+                let place = self.dice.roll(self.cluster.network.len());
+                self.cluster.network.remove(place);
+            }
+            4 => {
+                let count = 1 + self.dice.roll(4);
+                self.cluster.persist(id, count);
+            }
+            5 => {
+                let id = self.one_who_leads().unwrap_or(id);
+                self.propose(id);
+            }
+            6 => {
+                let id = self.one_who_leads().unwrap_or(id);
+                self.read(id);
+            }
+            7 if self.cluster.is_up(id) => {
+                let survivors = self.dice.roll(4);
+                self.cluster.crash(id, survivors);
+                self.unsettled.retain(|token| self.asked[token] != id);
+            }
+            8 if !self.cluster.is_up(id) => self.cluster.start(id),
+            9 if self.dice.roll(self.weather.healing_rarity) == 0 => self.cut(id),
+            10 if self.dice.roll(self.weather.healing_rarity) == 0 => {
+                self.cluster.cut.clear();
+                self.weather.paused = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Cuts one link or, half the time, all links of a node, and then of a leader if there is one.
+    fn cut(&mut self, id: NodeId) {
+        let ids = self.cluster.ids();
+        if self.dice.roll(2) == 0 {
+            let other = self.dice.pick(&ids);
+            self.cluster.cut.extend([(id, other), (other, id)].iter().take(1 + self.dice.roll(2)));
+            return;
+        }
+        let id = self.one_who_leads().unwrap_or(id);
+        self.weather.paused = Some(id);
+        self.cluster.cut.extend(ids.iter().flat_map(|&peer| [(id, peer), (peer, id)]));
+    }
+
+    /// One of those who think so: after an election there may be two.
+    fn one_who_leads(&mut self) -> Option<NodeId> {
+        let ids = self.cluster.ids().into_iter();
+        let leads = |id: &NodeId| self.cluster.is_up(*id) && self.cluster.node(*id).role() == Role::Leader;
+        let leaders: Vec<NodeId> = ids.filter(leads).collect();
+        (!leaders.is_empty()).then(|| self.dice.pick(&leaders))
+    }
+
+    fn deliver(&mut self, keeps: bool) {
+        let flights = self.cluster.network.len();
+        if flights == 0 {
+            return;
+        }
+        let place =
+            if self.weather.disorder { self.dice.roll(flights) } else { self.dice.roll(flights.min(2)) };
+        self.cluster.deliver_at(place, keeps && flights < 500);
+    }
+
+    fn propose(&mut self, id: NodeId) {
+        self.proposals += 1;
+        let length = self.dice.pick(&[1, 1, 100, 600, 1_000]);
+        let mut payload = self.proposals.to_be_bytes().to_vec();
+        payload.resize(length.max(8), b'.');
+        self.cluster.step(id, Input::Propose { payload: Bytes::from(payload) });
+    }
+
+    fn read(&mut self, id: NodeId) {
+        let token = ReadToken(self.reads.len() as u64);
+        self.reads.push(self.applied_anywhere());
+        if self.cluster.is_up(id) {
+            self.unsettled.insert(token);
+            self.asked.insert(token, id);
+        }
+        self.cluster.step(id, Input::Read { token });
+    }
+
+    fn check_reads(&mut self) {
+        for (_, token, _) in std::mem::take(&mut self.cluster.refused) {
+            assert!(self.unsettled.remove(&token), "a read was settled twice");
+        }
+        for (id, token, index) in std::mem::take(&mut self.cluster.confirmed) {
+            let floor = self.reads[usize::try_from(token.0).expect("counted from 0")];
+            assert!(self.unsettled.remove(&token), "a read was settled twice");
+            assert!(
+                index >= floor,
+                "{id} confirmed a read at {index}, but {floor} was applied before it came"
+            );
+        }
+    }
+
+    /// All faults end: the group must agree soon.
+    fn calm(&mut self) {
+        self.cluster.cut.clear();
+        self.cluster.auto_persist = true;
+        for id in self.cluster.ids() {
+            if self.cluster.is_up(id) {
+                self.cluster.persist(id, usize::MAX);
+            } else {
+                self.cluster.start(id);
+            }
+        }
+        let rounds = 10 * self.cluster.limits.election_ticks_max;
+        for _ in 0..rounds {
+            for id in self.cluster.ids() {
+                self.cluster.tick(id);
+            }
+            self.cluster.deliver_all();
+        }
+        let leader = self.cluster.leader().expect("a calm group has a leader");
+        assert!(self.cluster.node(leader).is_leader_ready());
+        self.read(leader);
+        self.propose(leader);
+        self.cluster.deliver_all();
+        let last = self.cluster.node(leader).last();
+        for id in self.cluster.ids() {
+            let node = self.cluster.node(id);
+            assert_eq!((node.last(), node.commit(), node.leader()), (last, last.index, Some(leader)), "{id}");
+            assert_eq!(node.uncommitted_bytes(), 0);
+        }
+        assert!(self.cluster.confirmed.iter().any(|read| read.1.0 + 1 == self.reads.len() as u64));
+        self.check_reads();
+        assert!(self.unsettled.is_empty(), "reads without an outcome: {:?}", self.unsettled);
+    }
+}
+
+#[test]
+fn random_schedules_keep_the_invariants_and_then_agree() {
+    let (mut commits, mut confirmed, mut terms) = (0, 0, 0);
+    for seed in 0..300 {
+        let mut run = Run::new(seed);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for event in 0..10_000 {
+                run.event();
+                confirmed += run.cluster.confirmed.len();
+                run.check_reads();
+                if event % 100 == 0 {
+                    run.cluster.check_log_matching();
+                }
+            }
+            commits += run.applied_anywhere().0;
+            run.calm();
+            run.check_reads();
+            run.cluster.check_log_matching();
+            terms += run.cluster.node(node_id(1)).term().0;
+        }));
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+    // A test that never gets anywhere proves nothing.
+    println!("{commits} commits, {confirmed} reads, {terms} terms");
+    assert!(commits > 4_000 && confirmed > 1_000 && terms > 800, "{commits} {confirmed} {terms}");
 }

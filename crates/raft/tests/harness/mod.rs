@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 mod check;
-mod show;
+pub(crate) mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,15 +34,6 @@ impl Disk {
             self.entries.truncate(kept);
             self.entries.extend_from_slice(entries);
         }
-    }
-
-    pub(crate) fn holds(&self, position: Position) -> bool {
-        position == Position::ZERO || self.term_at(position.index) == Some(position.term)
-    }
-
-    pub(crate) fn term_at(&self, index: Index) -> Option<quorate_raft::Term> {
-        let offset = usize::try_from(index.0.checked_sub(1)?).ok()?;
-        self.entries.get(offset).map(|entry| entry.position.term)
     }
 }
 
@@ -264,5 +255,15 @@ impl Cluster {
     /// The messages under way from this node are lost.
     pub(crate) fn lose_sent_by(&mut self, id: NodeId) {
         self.network.retain(|flight| flight.from != id);
+    }
+
+    /// The highest index that any node has applied at any time.
+    pub(crate) fn last_committed(&self) -> Index {
+        self.check.last_committed()
+    }
+
+    pub(crate) fn check_log_matching(&self) {
+        let nodes: Vec<&Node> = self.servers.values().filter_map(|server| server.node.as_ref()).collect();
+        Checker::log_matching(&nodes);
     }
 }

@@ -8,7 +8,7 @@ use quorate_raft::{
     Refusal, Role, Term,
 };
 
-use super::Cluster;
+use super::{Cluster, Flight};
 
 /// What a step may change, as it was.
 pub(crate) struct Before {
@@ -90,6 +90,11 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
         Refusal::Busy => "busy".to_owned(),
         Refusal::TooLarge => "too large".to_owned(),
     }
+}
+
+pub(crate) fn flight(flight: &Flight) -> String {
+    let Flight { from, to, message } = flight;
+    format!("{from}@{} → {to} {}", message.term, body(&message.body))
 }
 
 fn sends(envelopes: &[Envelope]) -> impl Iterator<Item = String> {

@@ -1,0 +1,200 @@
+//! Peers are weather: whatever they say, a node neither stops nor breaks what it keeps.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use quorate_raft::{
+    Body, Config, Entry, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId, Payload,
+    Position, ReadToken, Restored, Round, Run, Term, WriteId,
+};
+
+fn node_id(id: u64) -> NodeId {
+    NodeId::new(id).expect("not zero")
+}
+
+/// Mostly small numbers, which meet; now and then the ends of the range.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..12_u64, 1 => Just(u64::MAX - 1), 1 => Just(u64::MAX)]
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (number(), number()).prop_map(|(term, index)| Position::new(Term(term), Index(index)))
+}
+
+fn entry(position: Position) -> Entry {
+    Entry { position, payload: Payload::Data(Bytes::from_static(b"x")) }
+}
+
+/// A run whose terms rise by these steps.
+fn run() -> impl Strategy<Value = Run> {
+    (position(), proptest::collection::vec(0..3_u64, 0..5)).prop_filter_map("malformed", |(base, steps)| {
+        let mut last = base;
+        let mut entries = Vec::new();
+        for step in steps {
+            last = Position::new(Term(last.term.0.checked_add(step)?), Index(last.index.0.checked_add(1)?));
+            entries.push(entry(last));
+        }
+        Run::parse(base, entries).ok()
+    })
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let index = || number().prop_map(Index);
+    let round = || number().prop_map(Round);
+    prop_oneof![
+        1 => position().prop_map(|last| Body::PreVote { last }),
+        1 => any::<bool>().prop_map(|granted| Body::PreVoteReply { granted }),
+        1 => position().prop_map(|last| Body::Vote { last }),
+        1 => any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
+        4 => (run(), index()).prop_map(|(run, commit)| Body::Append { run, commit }),
+        2 => index().prop_map(|matched| Body::Appended { matched }),
+        2 => (index(), position()).prop_map(|(base, hint)| Body::Rejected { base, hint }),
+        1 => (round(), index()).prop_map(|(round, commit)| Body::Heartbeat { round, commit }),
+        1 => (round(), number()).prop_map(|(round, clock)| Body::HeartbeatReply { round, clock }),
+    ]
+}
+
+/// What happens next. Terms are given relative to the node's own, or the dice would never meet it.
+#[derive(Clone, Debug)]
+enum Event {
+    Tick,
+    Message { from: u64, term: TermOf, body: Body },
+    Persisted { back: u64 },
+    Propose,
+    Read,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum TermOf {
+    Own,
+    Next,
+    Exactly(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let term =
+        prop_oneof![6 => Just(TermOf::Own), 2 => Just(TermOf::Next), 1 => number().prop_map(TermOf::Exactly)];
+    prop_oneof![
+        6 => Just(Event::Tick),
+        20 => (1..=5_u64, term, body()).prop_map(|(from, term, body)| Event::Message { from, term, body }),
+        4 => (0..4_u64).prop_map(|back| Event::Persisted { back }),
+        2 => Just(Event::Propose),
+        2 => Just(Event::Read),
+    ]
+}
+
+fn started() -> Node {
+    let limits = Limits {
+        heartbeat_ticks: 1,
+        election_ticks_min: 3,
+        election_ticks_max: 5,
+        entry_bytes_max: 100,
+        append_bytes_max: 100,
+        inflight_bytes_max: 300,
+        inflight_messages_max: 3,
+        uncommitted_bytes_max: 300,
+        reads_waiting_max: 3,
+    };
+    let voters: BTreeSet<NodeId> = (1..=3).map(node_id).collect();
+    let entries =
+        [1, 1, 2, 4].iter().zip(1..).map(|(&term, index)| entry(Position::new(Term(term), Index(index))));
+    let restored = Restored {
+        hard_state: HardState { term: Term(4), vote: None },
+        base: Position::ZERO,
+        entries: entries.collect(),
+    };
+    Node::new(Config { id: node_id(1), voters, limits, seed: 1 }, restored)
+}
+
+fn input(node: &Node, event: Event, token: u64) -> Input {
+    match event {
+        Event::Tick => Input::Tick { clock: token },
+        Event::Message { from, term, body } => {
+            let own = node.term();
+            let term = match term {
+                TermOf::Own => own,
+                TermOf::Next => own.next().unwrap_or(own),
+                TermOf::Exactly(term) => Term(term),
+            };
+            Input::Message { from: node_id(from), message: Message { term, body } }
+        }
+        Event::Persisted { back } => {
+            Input::Persisted { write: WriteId(node.issued().0.saturating_sub(back)) }
+        }
+        Event::Propose => Input::Propose { payload: Bytes::from_static(b"mine") },
+        Event::Read => Input::Read { token: ReadToken(token) },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// No input of a peer panics, and none takes back a term, a vote, or what is committed.
+    #[test]
+    fn messages_never_stop_a_node(events in proptest::collection::vec(event(), 1..120)) {
+        let mut node = started();
+        let mut applied: Vec<Entry> = Vec::new();
+        for (token, event) in events.into_iter().enumerate() {
+            let (term, vote, commit) = (node.term(), node.vote(), node.commit());
+            let input = input(&node, event, token as u64);
+            let effects = node.step(input);
+            prop_assert!(node.term() >= term);
+            prop_assert!(node.term() > term || vote.is_none() || node.vote() == vote);
+            prop_assert!(node.commit() >= commit && node.commit() <= node.last().index);
+            prop_assert!(node.last().term <= node.term());
+            applied.extend(effects.apply);
+            let committed: Vec<Entry> =
+                node.entries_after(Index::ZERO).take(applied.len()).cloned().collect();
+            prop_assert_eq!(&committed, &applied);
+            prop_assert_eq!(applied.len() as u64, node.commit().0);
+            for progress in node.progress().into_iter().flatten() {
+                prop_assert!(progress.1.match_index() < progress.1.next_index());
+            }
+        }
+    }
+
+    /// A run is taken exactly if it has no gap, no zero, no falling term and no end of the number range.
+    #[test]
+    fn runs_are_parsed_like_the_rules_say(
+        base in position(),
+        positions in proptest::collection::vec(position(), 0..4),
+        follows in any::<bool>(),
+    ) {
+        let mut positions = positions;
+        if follows {
+            for (place, position) in positions.iter_mut().enumerate() {
+                position.index = Index(base.index.0.wrapping_add(place as u64 + 1));
+            }
+        }
+        let chain: Vec<Position> = std::iter::once(base).chain(positions.iter().copied()).collect();
+        let is_base_good = (base.index.0 == 0) == (base.term.0 == 0);
+        let is_chain_good = chain.windows(2).all(|pair| {
+            pair[0].index.0.checked_add(1) == Some(pair[1].index.0)
+                && pair[1].index.0 != u64::MAX
+                && pair[1].term.0 != 0
+                && pair[0].term <= pair[1].term
+        });
+        let entries: Vec<Entry> = positions.iter().copied().map(entry).collect();
+        match Run::parse(base, entries.clone()) {
+            Ok(run) => {
+                prop_assert!(is_base_good && is_chain_good);
+                prop_assert_eq!(run.last(), *chain.last().expect("it has a base"));
+                prop_assert_eq!(run.into_parts(), (base, entries));
+            }
+            Err(_) => prop_assert!(!is_base_good || !is_chain_good),
+        }
+    }
+}
+
+#[test]
+fn malformed_runs_say_what_is_wrong() {
+    let at = |term, index| Position::new(Term(term), Index(index));
+    let parse = |base, entries: &[Position]| Run::parse(base, entries.iter().copied().map(entry).collect());
+    assert_eq!(parse(at(0, 1), &[]), Err(Malformed::Zero));
+    assert_eq!(parse(at(1, 0), &[]), Err(Malformed::Zero));
+    assert_eq!(parse(at(1, 1), &[at(1, 3)]), Err(Malformed::Gap));
+    assert_eq!(parse(at(2, 1), &[at(1, 2)]), Err(Malformed::TermRegression));
+    assert_eq!(parse(at(0, 0), &[at(0, 1)]), Err(Malformed::Zero));
+    assert_eq!(parse(at(1, u64::MAX - 1), &[at(1, u64::MAX)]), Err(Malformed::Overflow));
+}
