@@ -6,7 +6,8 @@ use quorate_raft::{NodeId, Restored};
 
 use crate::disk::{Disk, DiskError, FolderLock};
 use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
-use crate::wal::{IfMissing, OpenError, Wal, WalConfig, segments};
+use crate::segment::segments;
+use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 
 /// How to open a data folder.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ mod folder;
 pub mod identity;
 mod record;
 mod recovery;
+mod segment;
 mod sim_disk;
 mod sim_file;
 mod wal;
@@ -23,4 +24,7 @@ pub use identity::{ClusterId, Identity, IdentityError, Incarnation, Member};
 pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
 pub use recovery::{Cut, Damage, LogError, Outcome};
 pub use sim_disk::SimDisk;
-pub use wal::{IfMissing, OpenError, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig, WriteError};
+pub use wal::{
+    IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,
+    WriteError,
+};

@@ -2,7 +2,8 @@
 //! entries mean, and decides neither when to sync nor on which thread.
 //!
 //! The caller's round: [`Wal::append`] for every write that waits, one [`Wal::sync`], then the promises of
-//! all of them; in idle moments [`Wal::mark_synced`] and [`Wal::prepare_next`].
+//! all of them; in idle moments [`Wal::mark_synced`] and [`Wal::prepare_next`], and where there are none
+//! [`Wal::prepare_step`].
 
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use crate::identity::Incarnation;
 use crate::record::{
     ENTRY_BYTES_MAX, Encoder, HEADER_RECORD_BYTES, Head, LogOffset, MARKER_RECORD_BYTES,
     RECORD_PAYLOAD_BYTES_MAX, SEAL_RECORD_BYTES, SegmentHeader, WRITE_FIXED_BYTES, record_bytes,
-    segment_number, write_payload_bytes,
+    write_payload_bytes,
 };
-use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan, Unused};
+use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan};
+use crate::segment::{NextSegment, segments};
 
 /// Bytes of a segment, unless configured.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -23,6 +25,8 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 10;
 /// Kept free at the end of each segment: a marker and the seal.
 const CLOSING_BYTES: u64 = (MARKER_RECORD_BYTES + SEAL_RECORD_BYTES) as u64;
+/// Zeros that one [`Wal::prepare_step`] writes at most.
+pub const PREPARE_STEP_BYTES: u64 = 1 << 20;
 /// Segments end where a sector does.
 const SEGMENT_ALIGNMENT: u64 = 512;
 /// Capacity that the buffer may keep between syncs.
@@ -123,18 +127,12 @@ pub struct Wal {
     /// Nothing but a marker came after the last sync of a write.
     marked: bool,
     sealed: bool,
-    next: Option<Prepared>,
+    next: Option<NextSegment>,
     hard_state: HardState,
     base: Position,
     last: Position,
     poisoned: bool,
     outcome: Outcome,
-}
-
-/// The next segment, filled with zeros and synced, its name too.
-struct Prepared {
-    file: Box<dyn DiskFile>,
-    size: u64,
 }
 
 impl Wal {
@@ -161,12 +159,14 @@ impl Wal {
 
     /// Begins a log.
     fn create(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
-        let size = config.segment_bytes.next_multiple_of(SEGMENT_ALIGNMENT);
-        let file = make_segment(&*disk, 1, size)?;
+        let segment_bytes = config.segment_bytes.next_multiple_of(SEGMENT_ALIGNMENT);
+        let mut first = NextSegment::begin(&*disk, 1, segment_bytes)?;
+        first.fill(&*disk, u64::MAX)?;
+        let size = first.size();
         let mut wal = Self {
             owner: config.owner,
-            segment_bytes: size,
-            file,
+            segment_bytes,
+            file: first.into_file(),
             segment: 1,
             size,
             written: 0,
@@ -206,14 +206,13 @@ impl Wal {
             file.write_zeros(end.offset, recovered.segment_bytes - end.offset)?;
         }
         file.sync_data()?;
-        // The seal has named the next segment's length; it stays at it.
-        let next_bytes_min = if recovered.sealed { 0 } else { segment_bytes };
         let next = match recovered.next {
-            Some(unused) => match renew_segment(&*disk, end.segment + 1, next_bytes_min, unused) {
-                // A matter for the first write that needs it.
-                Err(WriteError::Full { .. }) => None,
-                renewed => Some(renewed?),
-            },
+            Some(found) => {
+                let mut next = NextSegment::found(&*disk, end.segment + 1, found)?;
+                // What a seal has said of its length holds.
+                next.grow(if recovered.sealed { 0 } else { segment_bytes });
+                Some(next)
+            }
             None => None,
         };
         // A name that is seen may be the cache's only, too.
@@ -316,6 +315,19 @@ impl Wal {
         self.prepare(self.segment_bytes)
     }
 
+    /// To be called after each [`Wal::sync`] of a log that is never idle: makes a piece of the next segment
+    /// ready, at most [`PREPARE_STEP_BYTES`], so that no write has to wait for all of it at once. Does
+    /// nothing while the segment is less than half full, or the next one is as far ahead as that calls for.
+    pub fn prepare_step(&mut self) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let due = self.end().offset.saturating_sub(self.size / 2).saturating_mul(2);
+        if due == 0 || self.next.as_ref().is_some_and(|next| next.is_ready() || next.filled() >= due) {
+            return Ok(());
+        }
+        self.begin_next(self.segment_bytes)?;
+        self.fill_next(PREPARE_STEP_BYTES)
+    }
+
     /// How recovery found the log.
     pub fn outcome(&self) -> Outcome {
         self.outcome
@@ -348,7 +360,7 @@ impl Wal {
     fn rotate(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.prepare(HEADER_RECORD_BYTES as u64 + bytes + CLOSING_BYTES)?;
         if !self.sealed {
-            let next_bytes = self.next.as_ref().expect("prepared above").size;
+            let next_bytes = self.next.as_ref().expect("prepared above").size();
             let head = self.next_head();
             self.checksum = self.encoder().seal(head, next_bytes);
             self.took_record();
@@ -357,8 +369,8 @@ impl Wal {
         // The next segment's header claims all of this one.
         self.sync()?;
         let next = self.next.take().expect("prepared above");
-        self.file = next.file;
-        self.size = next.size;
+        self.size = next.size();
+        self.file = next.into_file();
         self.segment += 1;
         self.written = 0;
         self.synced = self.end();
@@ -370,19 +382,34 @@ impl Wal {
     /// Has a next segment of at least `bytes` ready, or leaves everything as it was.
     fn prepare(&mut self, bytes: u64) -> Result<(), WriteError> {
         let size = bytes.max(self.segment_bytes).next_multiple_of(SEGMENT_ALIGNMENT);
-        if self.next.as_ref().is_some_and(|next| next.size >= bytes) {
+        if self.next.as_ref().is_some_and(|next| next.is_ready() && next.size() >= bytes) {
+            return Ok(());
+        }
+        self.begin_next(size)?;
+        self.fill_next(u64::MAX)
+    }
+
+    fn begin_next(&mut self, size: u64) -> Result<(), WriteError> {
+        if let Some(next) = &mut self.next {
+            next.grow(if self.sealed { 0 } else { size });
             return Ok(());
         }
         // The file of a segment claims the header of the one before it.
         self.sync()?;
-        self.next = None;
-        match make_segment(&*self.disk, self.segment + 1, size) {
-            Ok(file) => {
-                self.next = Some(Prepared { file, size });
+        match NextSegment::begin(&*self.disk, self.segment + 1, size) {
+            Ok(next) => {
+                self.next = Some(next);
                 Ok(())
             }
-            Err(WriteError::Failed(error)) => Err(self.poison(error)),
-            Err(error) => Err(error),
+            Err(error) => Err(self.poison_unless_full(error)),
+        }
+    }
+
+    fn fill_next(&mut self, bytes_max: u64) -> Result<(), WriteError> {
+        let next = self.next.as_mut().expect("begun before");
+        match next.fill(&*self.disk, bytes_max) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.poison_unless_full(error)),
         }
     }
 
@@ -442,6 +469,13 @@ impl Wal {
         if self.poisoned { Err(WriteError::Poisoned) } else { Ok(()) }
     }
 
+    fn poison_unless_full(&mut self, error: WriteError) -> WriteError {
+        match error {
+            WriteError::Failed(error) => self.poison(error),
+            WriteError::Full { .. } | WriteError::EntryTooLarge { .. } | WriteError::Poisoned => error,
+        }
+    }
+
     fn poison(&mut self, error: DiskError) -> WriteError {
         self.poisoned = true;
         WriteError::Failed(error)
@@ -456,60 +490,6 @@ fn fitting(entries: &[Entry]) -> usize {
         bytes <= RECORD_PAYLOAD_BYTES_MAX
     };
     entries.iter().take_while(fits).count()
-}
-
-/// The numbers of all segments in the folder, ascending.
-pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u64>, DiskError> {
-    let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Makes a segment of zeros, durable with its name when it returns. A file that an earlier try has left is
-/// used.
-fn make_segment(disk: &dyn Disk, number: u64, size: u64) -> Result<Box<dyn DiskFile>, WriteError> {
-    let name = LogOffset::new(number, 0).file();
-    let failed = WriteError::Failed;
-    let left_over =
-        if disk.exists(&name).map_err(failed)? { Some(disk.open(&name).map_err(failed)?) } else { None };
-    let left_bytes = left_over.as_ref().map_or(Ok(0), |file| file.size()).map_err(failed)?;
-    let needed = size.saturating_sub(left_bytes);
-    let free = disk.free_bytes().map_err(failed)?;
-    if free < needed {
-        return Err(WriteError::Full { needed, free });
-    }
-    let mut file = left_over.map_or_else(|| disk.create(&name), Ok).map_err(failed)?;
-    match fill_with_zeros(&mut *file, size) {
-        Ok(()) => {}
-        Err(error) if error.is_full() => return Err(WriteError::Full { needed, free }),
-        Err(error) => return Err(WriteError::Failed(error)),
-    }
-    // Or a power cut takes the file away with all that was synced in it.
-    disk.sync_folder().map_err(failed)?;
-    Ok(file)
-}
-
-/// Makes a segment that recovery found unused ready again.
-fn renew_segment(
-    disk: &dyn Disk,
-    number: u64,
-    bytes_min: u64,
-    found: Unused,
-) -> Result<Prepared, WriteError> {
-    if !found.is_blank || found.bytes < bytes_min {
-        let size = found.bytes.max(bytes_min);
-        let file = make_segment(disk, number, size)?;
-        return Ok(Prepared { file, size });
-    }
-    // Its zeros may be the cache's only.
-    let mut file = disk.open(&LogOffset::new(number, 0).file()).map_err(WriteError::Failed)?;
-    file.sync_data().map_err(WriteError::Failed)?;
-    Ok(Prepared { file, size: found.bytes })
-}
-
-fn fill_with_zeros(file: &mut dyn DiskFile, size: u64) -> Result<(), DiskError> {
-    file.write_zeros(0, size)?;
-    file.sync_data()
 }
 
 fn missing(is_empty: bool) -> LogError {

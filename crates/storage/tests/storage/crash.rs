@@ -54,6 +54,7 @@ impl Run {
                 Some(())
             }
             Step::Prepare => wal.prepare_next().ok(),
+            Step::Piece => wal.prepare_step().ok(),
             // What the buffer held dies with the process; what came back is durable from then on.
             Step::Reopen => {
                 wal.sync().ok()?;

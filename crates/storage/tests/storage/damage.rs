@@ -173,6 +173,7 @@ fn a_file_of_another_length_is_refused() {
     // A third one that was not begun is made again.
     disk.plant(&segment(3), Some(vec![0; 100]));
     assert_eq!(judge(&disk).unwrap().0, content);
+    open(&disk, &existing()).unwrap().0.prepare_next().unwrap();
     assert_eq!(disk.content(&segment(3)).unwrap(), vec![0; 1024]);
 }
 

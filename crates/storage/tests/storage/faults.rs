@@ -23,6 +23,7 @@ fn a_failed_sync_is_never_tried_again() {
     assert!(matches!(wal.append(None, &[entry(1, 1, "a")]), Err(WriteError::Poisoned)));
     assert!(matches!(wal.mark_synced(), Err(WriteError::Poisoned)));
     assert!(matches!(wal.prepare_next(), Err(WriteError::Poisoned)));
+    assert!(matches!(wal.prepare_step(), Err(WriteError::Poisoned)));
     assert_eq!(disk.operations(), operations);
 }
 
@@ -73,6 +74,7 @@ fn run(disk: &SimDisk, steps: &[Step]) -> (Vec<Content>, usize, Option<Wal>) {
             Step::Sync | Step::Reopen => wal.sync().map(|()| synced = contents.len() - 1),
             Step::Mark => wal.mark_synced().map(|()| synced = contents.len() - 1),
             Step::Prepare => wal.prepare_next(),
+            Step::Piece => wal.prepare_step(),
         };
         if done.is_err() {
             break;

@@ -4,6 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_raft::{Entry, HardState};
+use quorate_storage::{PREPARE_STEP_BYTES, SimDisk, WalConfig};
 
 use crate::support::{Content, config, entry, existing, new_log, noop, open, reopen, vote};
 
@@ -70,6 +71,30 @@ fn rotation_costs_no_filling_if_the_next_segment_is_prepared() {
     assert_eq!(disk.names(), names);
     wal.sync().unwrap();
     assert_eq!(disk.operations() - before, 4);
+}
+
+/// A log that is never idle makes its next segment in pieces, in step with its own growth.
+#[test]
+fn preparing_in_steps_is_done_before_the_segment_is_full() {
+    let disk = SimDisk::new();
+    let config = WalConfig { segment_bytes: 4 << 20, ..config() };
+    let (mut wal, _) = open(&disk, &config).unwrap();
+    let next_size = || disk.content("log-0000000002").map_or(0, |content| content.len() as u64);
+    let mut index = 0;
+    while wal.synced().segment == 1 {
+        let before = next_size();
+        index += 1;
+        wal.append(None, &[entry(index, 1, vec![1; 100_000])]).unwrap();
+        wal.sync().unwrap();
+        if wal.synced().segment == 1 {
+            wal.prepare_step().unwrap();
+            let grown = next_size() - before;
+            assert!(grown <= PREPARE_STEP_BYTES, "one piece at a time");
+            assert!(grown == 0 || wal.synced().offset > 2 << 20, "not before it is half full");
+        } else {
+            assert_eq!(before, 4 << 20, "nothing was left for the rotation");
+        }
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ pub(crate) enum Step {
     Sync,
     Mark,
     Prepare,
+    Piece,
     /// The kill of the process, and a new one.
     Reopen,
 }
@@ -103,7 +104,7 @@ pub(crate) enum Step {
 pub(crate) fn workload(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice::new(seed);
     let mut content = Content::default();
-    let mut step = || match dice.below(14) {
+    let mut step = || match dice.below(15) {
         0..7 => {
             let new_term = dice.below(4) == 0;
             let term = content.hard_state.term.0 + u64::from(new_term || content.entries.is_empty());
@@ -120,6 +121,7 @@ pub(crate) fn workload(seed: u64, steps: usize) -> Vec<Step> {
         7..11 => Step::Sync,
         11 => Step::Mark,
         12 => Step::Prepare,
+        13 => Step::Piece,
         _ => Step::Reopen,
     };
     (0..steps).map(|_| step()).collect()
