@@ -1,1 +1,184 @@
-fn main() {}
+//! The command line of the simulator. The only place that looks at a clock or starts threads: several seeds at
+//! once, each of them one thread.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::{Parser, Subcommand};
+use quorate_sim::liveness::ELECTION_TIMEOUT;
+use quorate_sim::run::{Report, run};
+use quorate_sim::schedule::SECOND;
+use quorate_sim::trace::{LEGEND, Trace};
+
+/// Runs whole clusters on a virtual clock, breaks what can break, and checks what was promised.
+#[derive(Parser)]
+#[command(name = "quorate-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one seed.
+    Run {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+        /// Prints one line an event.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Runs many seeds; stops at the first violation.
+    Seeds {
+        /// The first.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many.
+        #[arg(long)]
+        count: u64,
+        /// Seeds at once.
+        #[arg(long, default_value_t = 2)]
+        jobs: u64,
+        /// Goes on after a violation.
+        #[arg(long)]
+        keep_going: bool,
+    },
+    /// Runs one seed twice and compares the traces, byte for byte.
+    Determinism {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    // A panic of the code under test is reported with its seed, once.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut out = io::stdout().lock();
+    let done = match Arguments::parse().command {
+        Command::Run { seed, trace } => one(&mut out, seed, trace),
+        Command::Seeds { from, count, jobs, keep_going } => many(&mut out, from, count, jobs, keep_going),
+        Command::Determinism { seed } => twice(&mut out, seed),
+    };
+    // A reader that closes the pipe early (`| head`) has seen enough.
+    if done.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(out: &mut impl io::Write, seed: u64, trace: bool) -> io::Result<bool> {
+    let report = run(seed, if trace { Trace::kept() } else { Trace::default() });
+    if trace {
+        write!(out, "{LEGEND}{}", report.trace)?;
+    }
+    tell(out, &report)?;
+    Ok(report.violation.is_none())
+}
+
+fn tell(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
+    let Report { seed, simulated, operations: (called, completed), counts, violation, .. } = report;
+    match violation {
+        None => writeln!(
+            out,
+            "seed {seed}: passed, {:.1} simulated seconds, {called} operations ({completed} with a known outcome), \
+             {} events, {} messages, {} crashes, {} partitions, {} faults",
+            *simulated as f64 / SECOND as f64,
+            counts.events,
+            counts.messages,
+            counts.crashes,
+            counts.partitions,
+            counts.faults,
+        ),
+        Some(violation) => writeln!(
+            out,
+            "seed {seed}: VIOLATION after {:.6} simulated seconds of {violation}\n  replay: quorate-sim run --seed \
+             {seed} --trace",
+            *simulated as f64 / SECOND as f64,
+        ),
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    seeds: u64,
+    violations: u64,
+    simulated: u64,
+    operations: usize,
+    crashes: u64,
+    served_quickly: u64,
+}
+
+impl Totals {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.violations += u64::from(report.violation.is_some());
+        self.simulated += report.simulated;
+        self.operations += report.operations.1;
+        self.crashes += report.counts.crashes;
+        self.served_quickly += u64::from(report.served_after.is_some_and(|after| after <= 2 * ELECTION_TIMEOUT));
+    }
+}
+
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "seeds run side by side, and people wait")]
+fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: bool) -> io::Result<bool> {
+    let began = std::time::Instant::now();
+    let next = AtomicU64::new(from);
+    let stop = AtomicBool::new(false);
+    let totals = Mutex::new(Totals::default());
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from.saturating_add(count) || stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let report = run(seed, Trace::default());
+            let mut totals = totals.lock().expect("no worker panics while it counts");
+            totals.add(&report);
+            let mut out = io::stderr().lock();
+            if report.violation.is_some() {
+                stop.store(!keep_going, Ordering::Relaxed);
+                tell(&mut out, &report)?;
+            } else if totals.seeds % 100 == 0 {
+                let rate = totals.seeds as f64 / began.elapsed().as_secs_f64();
+                writeln!(out, "{} of {count} seeds, {rate:.1} a second", totals.seeds)?;
+            }
+        }
+    };
+    let done: io::Result<()> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a run reports its panics"))
+    });
+    done?;
+    let totals = totals.into_inner().expect("no worker panics while it counts");
+    let seconds = began.elapsed().as_secs_f64();
+    writeln!(
+        out,
+        "{} seeds from {from}: {} violations; {:.2} simulated hours in {seconds:.1} s ({:.0} simulated seconds a \
+         second, {:.1} seeds a second); {} operations, {} crashes; served within 2 election timeouts after the \
+         faults in {:.1} %",
+        totals.seeds,
+        totals.violations,
+        totals.simulated as f64 / SECOND as f64 / 3_600.0,
+        totals.simulated as f64 / SECOND as f64 / seconds,
+        totals.seeds as f64 / seconds,
+        totals.operations,
+        totals.crashes,
+        100.0 * totals.served_quickly as f64 / totals.seeds.max(1) as f64,
+    )?;
+    Ok(totals.violations == 0)
+}
+
+fn twice(out: &mut impl io::Write, seed: u64) -> io::Result<bool> {
+    let (first, second) = (run(seed, Trace::kept()), run(seed, Trace::kept()));
+    if first.trace == second.trace {
+        writeln!(out, "seed {seed}: the same trace twice, {} bytes", first.trace.len())?;
+        return Ok(true);
+    }
+    let same = first.trace.lines().zip(second.trace.lines()).take_while(|(a, b)| a == b).count();
+    writeln!(out, "seed {seed}: the traces differ from line {} on:", same + 1)?;
+    for trace in [&first.trace, &second.trace] {
+        writeln!(out, "  {}", trace.lines().nth(same).unwrap_or("(its end)"))?;
+    }
+    Ok(false)
+}

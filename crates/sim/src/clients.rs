@@ -1,0 +1,102 @@
+//! All clients of a run behind one face: Clerks, and plain connections that pipeline. What they do is in
+//! `clerks` and `pipeliners`.
+
+use quorate_replica::command::Reply;
+
+use crate::clerks::ClerkClient;
+use crate::invariants::Violation;
+use crate::options::Options;
+use crate::pipeliners::Pipeliner;
+use crate::prng::Prng;
+use crate::world::{ClientIndex, World};
+
+/// One client.
+#[derive(Debug)]
+pub enum Client {
+    /// A Clerk and its carrier.
+    Clerk(Box<ClerkClient>),
+    /// A plain connection.
+    Pipeliner(Pipeliner),
+    /// It is acting at this moment.
+    Acting,
+}
+
+impl Client {
+    /// The clients of a run.
+    pub fn all(options: &Options, prng: &mut Prng) -> Vec<Self> {
+        let mut clients = Vec::new();
+        for _ in 0..options.workload.clerks {
+            let client = clients.len();
+            clients.push(Self::Clerk(Box::new(ClerkClient::new(client, options, prng.fork()))));
+        }
+        for _ in 0..options.workload.pipeliners {
+            let client = clients.len();
+            clients.push(Self::Pipeliner(Pipeliner::new(client, options, prng.fork())));
+        }
+        clients
+    }
+
+    fn wake(&mut self, world: &mut World) {
+        match self {
+            Self::Clerk(clerk) => clerk.wake(world),
+            Self::Pipeliner(pipeliner) => pipeliner.wake(world),
+            Self::Acting => {}
+        }
+    }
+
+    /// An answer has arrived.
+    ///
+    /// # Errors
+    /// If it is none to the question.
+    pub fn answered(&mut self, world: &mut World, wire: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
+        match self {
+            Self::Clerk(clerk) => {
+                clerk.answered(world, wire, tag, reply);
+                Ok(())
+            }
+            Self::Pipeliner(pipeliner) => pipeliner.answered(world, wire, tag, reply),
+            Self::Acting => Ok(()),
+        }
+    }
+
+    /// Nobody listened; nothing that was asked on this connection has left.
+    pub fn refused(&mut self, world: &mut World, wire: u64) {
+        match self {
+            Self::Clerk(clerk) => clerk.refused(world, wire),
+            Self::Pipeliner(pipeliner) => pipeliner.refused(world, wire),
+            Self::Acting => {}
+        }
+    }
+
+    /// A connection has ended.
+    pub fn lost(&mut self, world: &mut World, wire: u64) {
+        match self {
+            Self::Clerk(clerk) => clerk.lost(world, wire),
+            Self::Pipeliner(pipeliner) => pipeliner.lost(world, wire),
+            Self::Acting => {}
+        }
+    }
+
+    /// Whether nothing that it asked is open.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Self::Clerk(clerk) => clerk.is_idle(),
+            Self::Pipeliner(pipeliner) => pipeliner.is_idle(),
+            Self::Acting => false,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn client_wakes(&mut self, client: ClientIndex) {
+        self.with_client(client, Client::wake);
+    }
+
+    /// Lets a client act on the world that it is part of.
+    pub(crate) fn with_client<R>(&mut self, client: ClientIndex, act: impl FnOnce(&mut Client, &mut Self) -> R) -> R {
+        let mut acting = std::mem::replace(&mut self.clients[client], Client::Acting);
+        let result = act(&mut acting, self);
+        self.clients[client] = acting;
+        result
+    }
+}

@@ -1,0 +1,139 @@
+//! The disk's side of the shell: all writes that wait are appended and synced together; promises leave after the
+//! sync, never before; a crash may strike around and inside each operation.
+
+use std::fmt;
+
+use quorate_replica::replica::{DiskWrite, Event};
+use quorate_storage::identity;
+
+use crate::invariants::Violation;
+use crate::network::HostIndex;
+use crate::schedule::{MS, Micros};
+use crate::shell::span;
+use crate::world::{Happening, Internal, World};
+
+/// How long a disk is idle before the log's synced end is marked.
+const IDLE_MS: u64 = 10;
+
+impl World {
+    /// How long the next sync of a server takes.
+    pub(crate) fn sync_delay(&mut self, host: HostIndex) -> Micros {
+        let options = &self.options.host;
+        let is_slow = self.now() < self.hosts[host].slow_until || self.chance.disks.chance(options.slow_sync);
+        if is_slow {
+            return options.sync_slow;
+        }
+        self.chance.disks.between(options.sync_min, options.sync_max)
+    }
+
+    pub(crate) fn queue_writes(&mut self, host: HostIndex, writes: Vec<DiskWrite>) -> Result<(), Violation> {
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        process.queued.extend(writes);
+        self.disk_turn(host)
+    }
+
+    /// If the disk is free, it takes all that waits.
+    fn disk_turn(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        if !process.syncing.is_empty() || process.queued.is_empty() {
+            return Ok(());
+        }
+        process.syncing = std::mem::take(&mut process.queued);
+        process.disk_turns += 1;
+        for write in &process.syncing {
+            if let Err(error) = process.wal.append(write.hard_state, &write.entries) {
+                return self.disk_failed(host, &error);
+            }
+        }
+        if self.trace.is_on() {
+            let process = self.hosts[host].process.as_ref().expect("checked above");
+            let writes = process.syncing.iter().map(|write| format!("{} {}", write.write, span(write)));
+            let writes = writes.collect::<Vec<_>>().join(", ");
+            self.line(format_args!("n{} ⇓ {writes}", host + 1));
+        }
+        let delay = self.sync_delay(host);
+        self.inside_after(host, delay, Internal::Synced);
+        Ok(())
+    }
+
+    pub(crate) fn synced(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.maybe_crash_at_an_operation(host);
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        if let Err(error) = process.wal.sync() {
+            return self.disk_failed(host, &error);
+        }
+        let writes = std::mem::take(&mut process.syncing);
+        process.disk_turns += 1;
+        let turn = process.disk_turns;
+        self.invariants.synced(host, writes.len());
+        if self.crash_here() {
+            return self.crash_at_effect(host);
+        }
+        let last = writes.last().map(|write| write.write);
+        for write in writes {
+            self.send_all(host, write.send_after)?;
+        }
+        if let Some(last) = last {
+            self.line(format_args!("n{} ⇩ {last}", host + 1));
+            self.give(host, Event::Persisted(last));
+        }
+        self.inside_after(host, IDLE_MS * MS, Internal::Idle { turn });
+        self.disk_turn(host)
+    }
+
+    pub(crate) fn idle(&mut self, host: HostIndex, turn: u64) -> Result<(), Violation> {
+        let prepares = self.options.host.prepares_segments;
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        if process.disk_turns != turn || !process.syncing.is_empty() {
+            return Ok(());
+        }
+        let mut done = process.wal.mark_synced();
+        if prepares {
+            done = done.and_then(|()| process.wal.prepare_next());
+        }
+        done.or_else(|error| self.disk_failed(host, &error))
+    }
+
+    pub(crate) fn identity_due(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.maybe_crash_at_an_operation(host);
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        let Some(identity) = process.storing.take() else { return Ok(()) };
+        if let Err(error) = identity::store(&self.hosts[host].disk, &identity) {
+            return self.disk_failed(host, &error);
+        }
+        self.line(format_args!("n{} ⇩ identity", host + 1));
+        self.give(host, Event::IdentityStored);
+        Ok(())
+    }
+
+    /// A disk said no: that is a crash if we ordered one, and a bug of the code under test if not.
+    pub(crate) fn disk_failed(&mut self, host: HostIndex, error: &dyn fmt::Display) -> Result<(), Violation> {
+        if self.hosts[host].disk.is_crashed() {
+            return self.crash_at_effect(host);
+        }
+        Err(Violation { invariant: "disk", story: format!("n{}: {error}", host + 1) })
+    }
+
+    /// Sometimes one of the next operations of a disk is cut in its middle.
+    pub(crate) fn maybe_crash_at_an_operation(&mut self, host: HostIndex) {
+        if self.crash_here() {
+            let disk = &self.hosts[host].disk;
+            let operation = disk.operations() + self.chance.disks.between(1, 6);
+            disk.crash_at(operation, self.chance.disks.draw());
+        }
+    }
+
+    /// Whether a crash strikes at this boundary between two effects.
+    pub(crate) fn crash_here(&mut self) -> bool {
+        let probability = self.options.host.crash_at_effect;
+        self.chance.disks.chance(probability)
+    }
+
+    pub(crate) fn crash_at_effect(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let power = self.chance.disks.chance(self.options.host.crash_is_power);
+        self.crash(host, power);
+        let down = self.down_for();
+        self.schedule.after(down, Happening::Start { host });
+        Ok(())
+    }
+}

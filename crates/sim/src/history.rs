@@ -1,0 +1,260 @@
+//! What clients did and saw: one record an operation, with the instants of its call and return. Knows nothing
+//! of servers; the checkers read nothing else.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bytes::Bytes;
+use quorate_replica::command::{Condition, Reply, ReplyError};
+
+use crate::schedule::Micros;
+
+/// A place in the order of everything that happens in a run; no two calls or returns share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub u64);
+
+/// What a client asked of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `SET`, with its conditions.
+    Put {
+        /// The new value.
+        value: Bytes,
+        /// When it is set.
+        condition: Condition,
+        /// Answer with the old value.
+        get: bool,
+    },
+    /// `APPEND`.
+    Append {
+        /// What to add.
+        value: Bytes,
+    },
+    /// `DEL` of one key, and, where the client can, of a second that never exists and names this operation.
+    Delete {
+        /// The second.
+        token: Option<Bytes>,
+    },
+    /// `GET`.
+    Get,
+    /// `STRLEN`.
+    Length,
+}
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// There is none, or the condition did not hold.
+    Nil,
+    /// A length or a count.
+    Integer(i64),
+    /// A value.
+    Value(Bytes),
+    /// An error whose class promises that nothing happened.
+    NotExecuted,
+    /// It may have happened, may happen later, or never.
+    Unknown,
+}
+
+impl Outcome {
+    /// What this answer means for an operation that was sent once.
+    pub fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Ok => Self::Ok,
+            Reply::Nil => Self::Nil,
+            Reply::Integer(number) => Self::Integer(*number),
+            Reply::Value(value) => Self::Value(Bytes::copy_from_slice(value.as_slice())),
+            // No action of the workload is answered so.
+            Reply::Values(_) | Reply::Session(_) => Self::Unknown,
+            Reply::Error(error) => Self::of_error(error),
+        }
+    }
+
+    fn of_error(error: &ReplyError) -> Self {
+        match error {
+            ReplyError::InDoubt | ReplyError::SessionExpired | ReplyError::StaleSequence { .. } => Self::Unknown,
+            ReplyError::ClusterDown
+            | ReplyError::NotServing(_)
+            | ReplyError::WindowFull { .. }
+            | ReplyError::RepliesFull { .. }
+            | ReplyError::SessionsFull { .. }
+            | ReplyError::SequenceReused { .. }
+            | ReplyError::KeyTooLarge { .. }
+            | ReplyError::ValueTooLarge { .. } => Self::NotExecuted,
+        }
+    }
+}
+
+/// One operation of one client on one key.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Whose.
+    pub client: u32,
+    /// Which connection carried it; 0 for a Clerk, whose operations are not tied to one.
+    pub connection: u64,
+    /// The key.
+    pub key: Bytes,
+    /// What.
+    pub action: Action,
+    /// Before everything the operation may have caused.
+    pub call: Stamp,
+    /// After it; `None` where no answer came.
+    pub returned: Option<Stamp>,
+    /// The answer; `Unknown` until one came.
+    pub outcome: Outcome,
+    /// When it was called, for people.
+    pub call_at: Micros,
+    /// When it returned, for people.
+    pub returned_at: Micros,
+}
+
+impl Operation {
+    /// Whether the effect and the answer are known.
+    pub fn is_complete(&self) -> bool {
+        self.returned.is_some() && !matches!(self.outcome, Outcome::NotExecuted | Outcome::Unknown)
+    }
+
+    /// What no other operation of the run carries; none for a read.
+    pub fn token(&self) -> Option<&Bytes> {
+        match &self.action {
+            Action::Put { value, .. } | Action::Append { value } => Some(value),
+            Action::Delete { token } => token.as_ref(),
+            Action::Get | Action::Length => None,
+        }
+    }
+
+    /// Whether it may change the key.
+    pub fn is_write(&self) -> bool {
+        !matches!(self.action, Action::Get | Action::Length)
+    }
+}
+
+/// `c3 append a1 "3.17;" = 42 (1.200000..1.210000)`.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |at: Micros| at as f64 / 1e6;
+        write!(f, "c{} {} {}", self.client, self.key.escape_ascii(), self.action)?;
+        match &self.returned {
+            Some(_) => write!(
+                f,
+                " = {} ({:.6}..{:.6})",
+                self.outcome,
+                seconds(self.call_at),
+                seconds(self.returned_at)
+            ),
+            None => write!(f, " = ? ({:.6}..)", seconds(self.call_at)),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { value, condition, get } => {
+                let condition = match condition {
+                    Condition::Always => "",
+                    Condition::IfAbsent => " if absent",
+                    Condition::IfPresent => " if present",
+                };
+                write!(f, "put {}{condition}{}", Short(value), if *get { " get" } else { "" })
+            }
+            Self::Append { value } => write!(f, "append {}", Short(value)),
+            Self::Delete { token } => write!(f, "delete {}", Short(token.as_ref().unwrap_or(&Bytes::new()))),
+            Self::Get => f.write_str("get"),
+            Self::Length => f.write_str("length"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("ok"),
+            Self::Nil => f.write_str("nil"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Value(value) => write!(f, "{}", Short(value)),
+            Self::NotExecuted => f.write_str("not executed"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// The end of a long value, and all of a short one.
+struct Short<'a>(&'a Bytes);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 40;
+        match self.0.len().checked_sub(SHOWN) {
+            None | Some(0) => write!(f, "\"{}\"", self.0.escape_ascii()),
+            Some(hidden) => write!(f, "({hidden} bytes and) \"{}\"", self.0[hidden..].escape_ascii()),
+        }
+    }
+}
+
+/// Names an operation in its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OperationId(pub usize);
+
+/// All operations of a run, in the order of their calls.
+#[derive(Debug, Default)]
+pub struct History {
+    operations: Vec<Operation>,
+    stamp: u64,
+}
+
+impl History {
+    fn stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        Stamp(self.stamp)
+    }
+
+    /// A client calls.
+    pub fn call(
+        &mut self,
+        now: Micros,
+        client: u32,
+        connection: u64,
+        key: Bytes,
+        action: Action,
+    ) -> OperationId {
+        let call = self.stamp();
+        self.operations.push(Operation {
+            client,
+            connection,
+            key,
+            action,
+            call,
+            returned: None,
+            outcome: Outcome::Unknown,
+            call_at: now,
+            returned_at: now,
+        });
+        OperationId(self.operations.len() - 1)
+    }
+
+    /// The answer is there.
+    ///
+    /// # Panics
+    /// If the operation has returned already.
+    pub fn returned(&mut self, now: Micros, id: OperationId, outcome: Outcome) {
+        let stamp = self.stamp();
+        let operation = &mut self.operations[id.0];
+        assert!(operation.returned.is_none(), "an operation returned twice");
+        operation.returned = Some(stamp);
+        operation.returned_at = now;
+        operation.outcome = outcome;
+    }
+
+    /// The keys that were named, in order.
+    pub fn keys(&self) -> BTreeSet<Bytes> {
+        self.operations.iter().map(|operation| operation.key.clone()).collect()
+    }
+
+    /// All operations, in the order of their calls.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+}

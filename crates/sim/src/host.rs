@@ -1,0 +1,113 @@
+//! One simulated server: its disk, its clock, and while it lives, the process on it. Holds state only; what
+//! happens to it is in `shell`, `disk` and `faults`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_raft::NodeId;
+use quorate_replica::command::Reply;
+use quorate_replica::replica::{DiskWrite, Event, Replica, Request};
+use quorate_storage::{FolderLock, Identity, SimDisk, Wal};
+
+use crate::network::HostIndex;
+use crate::schedule::Micros;
+
+/// The node id of a server.
+///
+/// # Panics
+/// Never: indexes count from 0, ids from 1.
+pub fn node_id(host: HostIndex) -> NodeId {
+    NodeId::new(host as u64 + 1).expect("one or more")
+}
+
+/// The server of a node id.
+pub fn host_of(id: NodeId) -> HostIndex {
+    id.get() as usize - 1
+}
+
+/// Milliseconds since 1970 at the start of a run, on a clock without an offset.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// A wall clock that is wrong, runs wrong, and jumps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WallClock {
+    /// How far it is off.
+    pub offset_ms: i64,
+    /// How much it gains.
+    pub drift_ppm: i64,
+}
+
+impl WallClock {
+    /// What it shows.
+    pub fn now_ms(&self, now: Micros) -> u64 {
+        let ran = now as i64 / 1_000;
+        (EPOCH_MS + self.offset_ms + ran + ran * self.drift_ppm / 1_000_000).max(0) as u64
+    }
+
+    /// How long an interval is that a timer on this clock's crystal takes for `interval`.
+    pub fn stretched(&self, interval: Micros) -> Micros {
+        (interval as i64 - interval as i64 * self.drift_ppm / 1_000_000).max(1) as Micros
+    }
+}
+
+/// A client's connection, as its server sees it: answers leave in the order of the requests.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    /// Requests that have arrived.
+    pub asked: u64,
+    /// Answers that have left.
+    pub answered: u64,
+    /// Answers that wait for those before them, by tag.
+    pub ready: BTreeMap<u64, Reply>,
+}
+
+/// A process: what a crash takes away.
+pub struct Process {
+    /// The server without its shell.
+    pub replica: Replica,
+    /// Its log.
+    pub wal: Wal,
+    /// Its claim on the folder.
+    pub lock: Box<dyn FolderLock>,
+    /// What has happened and was not stepped.
+    pub inbox: Vec<Event>,
+    /// Requests that were not stepped; they stay here while the replica has no room.
+    pub backlog: VecDeque<Request>,
+    /// A step is on its way.
+    pub is_waking: bool,
+    /// Writes that wait for the disk.
+    pub queued: Vec<DiskWrite>,
+    /// Writes that are being synced together.
+    pub syncing: Vec<DiskWrite>,
+    /// Counts what the disk did, to see whether it has been idle.
+    pub disk_turns: u64,
+    /// An identity on its way to the disk.
+    pub storing: Option<Identity>,
+    /// Connections of clients.
+    pub accepted: BTreeMap<u64, Accepted>,
+}
+
+/// A server, running or not.
+#[derive(Default)]
+pub struct Host {
+    /// Survives all crashes, as far as it was synced.
+    pub disk: SimDisk,
+    /// Its wall clock.
+    pub clock: WallClock,
+    /// Counts its processes; events of an earlier one are void.
+    pub life: u64,
+    /// The process, while there is one.
+    pub process: Option<Process>,
+    /// It stands still until then.
+    pub asleep_until: Micros,
+    /// Its disk is slow until then.
+    pub slow_until: Micros,
+    /// What was lost with the latest process came with a loss of power: nobody resets connections then.
+    pub lost_power: bool,
+}
+
+impl Host {
+    /// The process of this life, if it still runs.
+    pub fn alive(&mut self, life: u64) -> Option<&mut Process> {
+        if self.life == life { self.process.as_mut() } else { None }
+    }
+}

@@ -1,0 +1,179 @@
+//! What must hold after every event, one property a file. Only what an event has touched is looked at again.
+//!
+//! | file | property |
+//! |---|---|
+//! | `election_safety` | one leader a term (thesis, figure 3.2) |
+//! | `log_matching` | one position names one entry and one prefix (thesis, figure 3.2) |
+//! | `leader_completeness` | a leader holds all that was committed before its term (thesis, figure 3.2) |
+//! | `committed` | what is committed never changes, and is on the disks of a majority (thesis §3.6) |
+//! | `state_machine` | same index applied, same digest of the state (thesis, figure 3.2) |
+//! | `monotonic` | commit, applied and term never fall in a process; term and vote never regress (thesis §3.8) |
+//! | `promise` | no vote or acknowledgement leaves before what it promises is durable (thesis §3.8) |
+//! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
+//! | `exactly_once` | every token appended is there once at most, and once if it was acknowledged (thesis §6.3) |
+//! | `connection_order` | commands of a connection take effect in the order sent, reads among them |
+
+pub mod committed;
+pub mod connection_order;
+pub mod election_safety;
+pub mod exactly_once;
+pub mod leader_completeness;
+pub mod log_matching;
+pub mod monotonic;
+pub mod promise;
+pub mod state_machine;
+
+use std::fmt;
+
+use quorate_raft::{Index, Node, Restored, Role, Term};
+use quorate_replica::replica::DiskWrite;
+use quorate_replica::wire::PeerEnvelope;
+
+use crate::ledger::Ledger;
+use crate::network::HostIndex;
+
+/// A property that did not hold. The run ends with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub story: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.story)
+    }
+}
+
+/// A violation of `invariant`, in words.
+pub(crate) fn violation(invariant: &'static str, story: String) -> Result<(), Violation> {
+    Err(Violation { invariant, story })
+}
+
+/// What the checks see of a server after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Which server.
+    pub host: HostIndex,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Its commit index.
+    pub commit: Index,
+    /// The index its state machine has applied.
+    pub applied: Index,
+    /// The index of its last entry.
+    pub last: Index,
+    /// The digest of its state machine's state.
+    pub digest: u64,
+}
+
+impl View {
+    /// Of a server, from its consensus and its state machine.
+    pub fn new(host: HostIndex, node: &Node, applied: Index, digest: u64) -> Self {
+        Self {
+            host,
+            role: node.role(),
+            term: node.term(),
+            commit: node.commit(),
+            applied,
+            last: node.last().index,
+            digest,
+        }
+    }
+}
+
+/// `n2@5 leader commit=9 applied=8`, as in the traces.
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, role, term, commit, applied, last, digest: _ } = self;
+        write!(f, "n{}@{term} {role} last={last} commit={commit} applied={applied}", host + 1)
+    }
+}
+
+/// All properties that are checked while the run goes on.
+#[derive(Debug)]
+pub struct Invariants {
+    /// What everybody has written.
+    pub ledger: Ledger,
+    election_safety: election_safety::ElectionSafety,
+    log_matching: log_matching::LogMatching,
+    /// What is committed.
+    pub committed: committed::Committed,
+    leader_completeness: leader_completeness::LeaderCompleteness,
+    state_machine: state_machine::StateMachineSafety,
+    monotonic: monotonic::Monotonic,
+}
+
+impl Invariants {
+    /// For a cluster of `hosts` servers that has done nothing yet.
+    pub fn new(hosts: usize) -> Self {
+        Self {
+            ledger: Ledger::new(hosts),
+            election_safety: election_safety::ElectionSafety::default(),
+            log_matching: log_matching::LogMatching::default(),
+            committed: committed::Committed::default(),
+            leader_completeness: leader_completeness::LeaderCompleteness::new(hosts),
+            state_machine: state_machine::StateMachineSafety::default(),
+            monotonic: monotonic::Monotonic::new(hosts),
+        }
+    }
+
+    /// A server hands a write to its disk.
+    ///
+    /// # Errors
+    /// A property that does not hold.
+    pub fn wrote(&mut self, host: HostIndex, write: &DiskWrite) -> Result<(), Violation> {
+        let before = self.ledger.host(host).hard_state;
+        if !self.ledger.wrote(host, write) {
+            return violation("log", format!("n{} wrote entries that leave a gap in its log", host + 1));
+        }
+        monotonic::check_hard_state(host, before, self.ledger.host(host).hard_state)?;
+        self.log_matching.wrote(host, &write.entries, &self.ledger.host(host).log)
+    }
+
+    /// The oldest `writes` that a server handed to its disk are synced.
+    pub fn synced(&mut self, host: HostIndex, writes: usize) {
+        self.ledger.synced(host, writes);
+    }
+
+    /// A server starts from what its disk gave back.
+    ///
+    /// # Errors
+    /// A property that does not hold.
+    pub fn restarted(&mut self, host: HostIndex, restored: &Restored) -> Result<(), Violation> {
+        self.monotonic.restarted(host);
+        self.leader_completeness.restarted(host);
+        match self.ledger.restarted(host, restored) {
+            Ok(()) => Ok(()),
+            Err(story) => violation("recovery", format!("n{}: {story}", host + 1)),
+        }
+    }
+
+    /// A message leaves a server.
+    ///
+    /// # Errors
+    /// A property that does not hold.
+    pub fn sends(&self, host: HostIndex, envelope: &PeerEnvelope) -> Result<(), Violation> {
+        promise::check(host, self.ledger.host(host), envelope)
+    }
+
+    /// A server has taken a step; its writes were told by [`Self::wrote`] before.
+    ///
+    /// # Errors
+    /// A property that does not hold.
+    pub fn stepped(&mut self, view: View) -> Result<(), Violation> {
+        let log = &self.ledger.host(view.host).log;
+        if log.last().index != view.last {
+            return violation("log", format!("{view}: its writes end at {}", log.last()));
+        }
+        self.monotonic.stepped(view)?;
+        self.election_safety.stepped(view)?;
+        self.committed.stepped(view, &self.ledger)?;
+        self.leader_completeness.stepped(view, log, &self.committed)?;
+        self.state_machine.stepped(view)
+    }
+}

@@ -1,0 +1,49 @@
+//! A durable promise before its message: no vote and no acknowledgement leaves a server whose disk, if the power
+//! failed at this instant, would not hold what it promises (Raft paper, figure 2: "updated on stable storage
+//! before responding"; thesis §3.8).
+
+use quorate_raft::{Body, Message, Position};
+use quorate_replica::wire::{PeerEnvelope, PeerMessage};
+
+use super::{Violation, violation};
+use crate::ledger::HostLedger;
+use crate::network::HostIndex;
+
+/// # Errors
+/// If the message promises what is not durable.
+pub fn check(host: HostIndex, ledger: &HostLedger, envelope: &PeerEnvelope) -> Result<(), Violation> {
+    let PeerMessage::Raft(Message { term, body }) = &envelope.message else { return Ok(()) };
+    let durable = ledger.durable_hard_state;
+    let broken = match body {
+        Body::VoteReply { granted: true } => {
+            let stands = durable.term > *term || durable.term == *term && durable.vote == Some(envelope.to);
+            (!stands).then(|| format!("a vote in term {term} for {}", envelope.to))
+        }
+        Body::Vote { .. } => {
+            let stands = durable.term > *term || durable.term == *term && durable.vote == Some(envelope.from);
+            (!stands).then(|| format!("a candidacy in term {term}, which is a vote for itself"))
+        }
+        Body::Appended { matched } => {
+            // What it held when it promised; a later leader may have had it replaced since, in a later term.
+            let holds = ledger.durable_log.last().index >= *matched || durable.term > *term;
+            let stands = durable.term >= *term && holds;
+            (!stands).then(|| format!("an acknowledgement up to {matched} in term {term}"))
+        }
+        Body::PreVote { .. }
+        | Body::PreVoteReply { .. }
+        | Body::VoteReply { granted: false }
+        | Body::Append { .. }
+        | Body::Rejected { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. } => None,
+    };
+    let Some(promise) = broken else { return Ok(()) };
+    let Position { term: last_term, index } = ledger.durable_log.last();
+    let story = format!(
+        "n{} sent {promise}; on its disk are term={} vote={:?} last={index}@{last_term}",
+        host + 1,
+        durable.term,
+        durable.vote,
+    );
+    violation("durable promise", story)
+}

@@ -1,0 +1,221 @@
+//! Bookkeeping that the invariants share: what each server has written, what of it is durable, and the one name
+//! of each log prefix. Judges nothing by itself.
+//!
+//! A *chain* is a hash over a log's beginning: two logs with the same chain at an index hold the same entries up
+//! to it. So comparing whole prefixes costs one comparison, and every check after every event stays cheap.
+
+use std::collections::VecDeque;
+
+use quorate_raft::{Entry, HardState, Index, Payload, Position, Restored, Term};
+use quorate_replica::replica::DiskWrite;
+
+use crate::network::HostIndex;
+
+/// Names a log up to an index, and all of its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chain(pub u64);
+
+impl Chain {
+    /// The empty log.
+    pub const EMPTY: Self = Self(0x71A0_C4E5_9B3D_2F87);
+
+    /// The log that goes on with `entry`.
+    #[must_use]
+    pub fn then(self, entry: &Entry) -> Self {
+        let mut hash = mix(self.0 ^ mix(entry.position.term.0) ^ mix(entry.position.index.0).rotate_left(1));
+        match &entry.payload {
+            Payload::Noop => hash = mix(hash ^ 1),
+            Payload::Data(bytes) => {
+                for chunk in bytes.chunks(8) {
+                    let mut word = [0; 8];
+                    word[..chunk.len()].copy_from_slice(chunk);
+                    hash = mix(hash ^ u64::from_le_bytes(word));
+                }
+                hash = mix(hash ^ (bytes.len() as u64) << 8);
+            }
+        }
+        Self(hash)
+    }
+}
+
+fn mix(x: u64) -> u64 {
+    let z = (x ^ (x >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    let z = (z ^ (z >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    z ^ (z >> 32)
+}
+
+/// A log as far as the checks need it. Index 1 stands first.
+#[derive(Clone, Debug, Default)]
+pub struct LogModel {
+    links: Vec<(Term, Chain)>,
+}
+
+impl LogModel {
+    /// The last position, or zero.
+    pub fn last(&self) -> Position {
+        self.links
+            .last()
+            .map_or(Position::ZERO, |(term, _)| Position::new(*term, Index(self.links.len() as u64)))
+    }
+
+    /// The chain at `index`, if the log reaches so far.
+    pub fn chain_at(&self, index: Index) -> Option<Chain> {
+        match index.0 {
+            0 => Some(Chain::EMPTY),
+            at => self.links.get(at as usize - 1).map(|(_, chain)| *chain),
+        }
+    }
+
+    /// Takes an entry, and truncates what stood at its index and behind. False if it leaves a gap.
+    #[must_use]
+    pub fn take(&mut self, entry: &Entry) -> bool {
+        let at = entry.position.index.0 as usize;
+        if at == 0 || at > self.links.len() + 1 {
+            return false;
+        }
+        self.links.truncate(at - 1);
+        let before = self.links.last().map_or(Chain::EMPTY, |(_, chain)| *chain);
+        self.links.push((entry.position.term, before.then(entry)));
+        true
+    }
+}
+
+/// One write that was handed to a disk.
+#[derive(Debug)]
+struct Written {
+    hard_state: Option<HardState>,
+    entries: Vec<Entry>,
+}
+
+/// What one server has written.
+#[derive(Debug, Default)]
+pub struct HostLedger {
+    /// Its log as it wrote it.
+    pub log: LogModel,
+    /// Its term and vote as it wrote them.
+    pub hard_state: HardState,
+    /// What of its log is certainly on its disk.
+    pub durable_log: LogModel,
+    /// What of its term and vote is certainly on its disk.
+    pub durable_hard_state: HardState,
+    unsynced: VecDeque<Written>,
+}
+
+/// What all servers have written.
+#[derive(Debug)]
+pub struct Ledger {
+    hosts: Vec<HostLedger>,
+}
+
+/// Why what a disk gave back is not what was written to it.
+pub type Forgotten = String;
+
+impl Ledger {
+    /// Nothing written yet.
+    pub fn new(hosts: usize) -> Self {
+        Self { hosts: (0..hosts).map(|_| HostLedger::default()).collect() }
+    }
+
+    /// What one server has written.
+    pub fn host(&self, host: HostIndex) -> &HostLedger {
+        &self.hosts[host]
+    }
+
+    /// How many servers there are.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// A server hands a write to its disk. False if its entries leave a gap.
+    #[must_use]
+    pub fn wrote(&mut self, host: HostIndex, write: &DiskWrite) -> bool {
+        let ledger = &mut self.hosts[host];
+        if let Some(hard_state) = write.hard_state {
+            ledger.hard_state = hard_state;
+        }
+        let gapless = write.entries.iter().all(|entry| ledger.log.take(entry));
+        let written = Written { hard_state: write.hard_state, entries: write.entries.clone() };
+        ledger.unsynced.push_back(written);
+        gapless
+    }
+
+    /// The oldest `writes` of a server that were not synced are.
+    pub fn synced(&mut self, host: HostIndex, writes: usize) {
+        let ledger = &mut self.hosts[host];
+        for _ in 0..writes {
+            let Some(written) = ledger.unsynced.pop_front() else { return };
+            apply(&mut ledger.durable_log, &mut ledger.durable_hard_state, &written);
+        }
+    }
+
+    /// A server starts from this: it must be what is durable, and then possibly the first of what was written
+    /// since, in order.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn restarted(&mut self, host: HostIndex, restored: &Restored) -> Result<(), Forgotten> {
+        let ledger = &mut self.hosts[host];
+        let mut found = LogModel::default();
+        if !restored.entries.iter().all(|entry| found.take(entry)) {
+            return Err("recovery gave entries with a gap".to_owned());
+        }
+        let unsynced = std::mem::take(&mut ledger.unsynced);
+        let matched = matches(ledger, &unsynced, &found, restored.hard_state);
+        ledger.log = found.clone();
+        ledger.hard_state = restored.hard_state;
+        if !matched {
+            return Err(format!(
+                "recovery gave last={} term={} vote={:?}, durable were last={} term={} vote={:?}, and no number of \
+                 the {} writes since makes up the difference",
+                found.last(),
+                restored.hard_state.term,
+                restored.hard_state.vote,
+                ledger.durable_log.last(),
+                ledger.durable_hard_state.term,
+                ledger.durable_hard_state.vote,
+                unsynced.len(),
+            ));
+        }
+        ledger.durable_log = found;
+        ledger.durable_hard_state = restored.hard_state;
+        Ok(())
+    }
+}
+
+fn apply(log: &mut LogModel, hard_state: &mut HardState, written: &Written) {
+    if let Some(newer) = written.hard_state {
+        *hard_state = newer;
+    }
+    for entry in &written.entries {
+        // A gap was reported when the write was handed over.
+        let _ = log.take(entry);
+    }
+}
+
+/// Whether `found` is the durable log and then the first of the unsynced writes; the last of them may be there
+/// up to any of its entries, since a large write is cut into several records.
+fn matches(ledger: &HostLedger, unsynced: &VecDeque<Written>, found: &LogModel, hard_state: HardState) -> bool {
+    let mut log = ledger.durable_log.clone();
+    let mut held = ledger.durable_hard_state;
+    let equal = |log: &LogModel, held: HardState| {
+        held == hard_state && log.last() == found.last() && log.chain_at(log.last().index) == found.chain_at(log.last().index)
+    };
+    if equal(&log, held) {
+        return true;
+    }
+    for written in unsynced {
+        if let Some(newer) = written.hard_state {
+            held = newer;
+        }
+        if equal(&log, held) {
+            return true;
+        }
+        for entry in &written.entries {
+            let _ = log.take(entry);
+            if equal(&log, held) {
+                return true;
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,178 @@
+//! After all faults: one leader, service, every operation complete, equal states, and after one more loss of
+//! power everywhere all of it again. Then the histories are judged.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_raft::{Index, Role};
+
+use crate::history::{Action, Operation, Outcome};
+use crate::host::Host;
+use crate::invariants::{Violation, connection_order, exactly_once};
+use crate::linearizability::{self, Refused};
+use crate::schedule::{MS, Micros, SECOND};
+use crate::world::{Happening, Phase, World};
+
+/// The longest election timeout with default settings.
+pub const ELECTION_TIMEOUT: Micros = 500 * MS;
+
+/// Election timeouts within which the cluster serves again.
+const SERVES_WITHIN: Micros = 10 * ELECTION_TIMEOUT;
+
+/// How long clients go on in health.
+const CLIENTS_GO_ON: Micros = 3 * SECOND;
+
+/// Within which every operation has ended: longer than a Clerk's caller waits.
+const DRAINS_WITHIN: Micros = 25 * SECOND;
+
+/// Within which all servers hold the same.
+const CONVERGES_WITHIN: Micros = 10 * SECOND;
+
+impl World {
+    /// From the end of the faults to the verdict. Gives how long the cluster took to serve.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn recover(&mut self) -> Result<Micros, Violation> {
+        self.heal();
+        let healed = self.now();
+        let operations = self.history.operations().len();
+        let is_served = move |world: &Self| world.has_served_since(operations);
+        if !self.run_until(healed + SERVES_WITHIN, is_served)? {
+            return self.is_not_live("no operation was served within 10 election timeouts");
+        }
+        let served = self.now() - healed;
+        self.run_until(self.now() + CLIENTS_GO_ON, |_| false)?;
+        self.phase = Phase::Draining;
+        if !self.run_until(self.now() + DRAINS_WITHIN, |world| world.clients.iter().all(|client| client.is_idle()))? {
+            return self.is_not_live("an operation never ended");
+        }
+        self.converge()?;
+        let committed = self.invariants.committed.index();
+        for host in 0..self.hosts.len() {
+            self.crash(host, true);
+            self.schedule.after(100 * MS, Happening::Start { host });
+        }
+        self.converge()?;
+        if self.invariants.committed.index() < committed {
+            return self.is_not_live("the log is shorter after a loss of power");
+        }
+        self.judge()?;
+        Ok(served)
+    }
+
+    /// Nothing goes wrong any more.
+    fn heal(&mut self) {
+        self.phase = Phase::Healed;
+        self.line(format_args!("‼ all faults end"));
+        self.options.host = self.options.host.without_faults();
+        let opened = self.network.heal();
+        self.announce_links(&opened);
+        for host in 0..self.hosts.len() {
+            let Host { slow_until, process, disk, .. } = &mut self.hosts[host];
+            *slow_until = 0;
+            // What was ordered for an operation to come is cancelled: no disk counts so far.
+            disk.crash_at(u64::MAX, 0);
+            if process.is_none() {
+                self.schedule.after(10 * MS, Happening::Start { host });
+            }
+        }
+    }
+
+    fn has_served_since(&self, operations: usize) -> bool {
+        self.history.operations()[operations..].iter().any(Operation::is_complete)
+    }
+
+    fn converge(&mut self) -> Result<(), Violation> {
+        if self.run_until(self.now() + CONVERGES_WITHIN, Self::has_converged)? {
+            return Ok(());
+        }
+        self.is_not_live("the servers do not come to the same state under one leader")
+    }
+
+    /// One leader, and all servers hold and have applied the same.
+    fn has_converged(&self) -> bool {
+        let mut leaders = 0;
+        let mut state = None;
+        for host in &self.hosts {
+            let Some(process) = &host.process else { return false };
+            let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
+                return false;
+            };
+            leaders += usize::from(node.role() == Role::Leader);
+            let applied = machine.applied();
+            let own = (node.last(), node.commit(), applied, machine.digest());
+            if node.last().index != applied || applied == Index::ZERO || *state.get_or_insert(own) != own {
+                return false;
+            }
+        }
+        leaders == 1
+    }
+
+    fn is_not_live<T>(&self, what: &str) -> Result<T, Violation> {
+        let mut story = what.to_owned();
+        for (host, shown) in self.shown.iter().enumerate() {
+            let standing = self.hosts[host].process.as_ref().map(|process| process.replica.standing());
+            match shown {
+                Some(view) => story.push_str(&format!("; {view}")),
+                None => story.push_str(&format!("; n{} {standing:?}", host + 1)),
+            }
+        }
+        for (client, busy) in self.clients.iter().enumerate().filter(|(_, client)| !client.is_idle()) {
+            story.push_str(&format!("; c{client} waits: {busy:?}"));
+            story.truncate(2_000);
+        }
+        Err(Violation { invariant: "liveness", story })
+    }
+
+    /// The verdict over all that clients saw.
+    fn judge(&mut self) -> Result<(), Violation> {
+        let Some(effects) = &self.effects else {
+            return Err(Violation { invariant: "liveness", story: "nothing was ever committed".to_owned() });
+        };
+        let Some(machine) = self.hosts[0].process.as_ref().and_then(|process| process.replica.machine()) else {
+            return Err(Violation { invariant: "liveness", story: "n1 does not take part".to_owned() });
+        };
+        if machine.digest() != effects.machine().digest() {
+            let story = "the servers' state is not what the committed log makes of an empty one".to_owned();
+            return Err(Violation { invariant: "state machine safety", story });
+        }
+        exactly_once::check(self.history.operations(), effects)?;
+        connection_order::check(self.history.operations(), effects)?;
+        let now = self.now();
+        for key in self.history.keys() {
+            let outcome = machine.get(&key).map_or(Outcome::Nil, |value| Outcome::Value(Bytes::copy_from_slice(value.as_slice())));
+            let id = self.history.call(now, u32::MAX, 0, key, Action::Get);
+            self.history.returned(now, id, outcome);
+        }
+        check_linearizability(self.history.operations())
+    }
+}
+
+/// Each key on its own.
+///
+/// # Errors
+/// If no order explains the answers that some key gave.
+pub fn check_linearizability(operations: &[Operation]) -> Result<(), Violation> {
+    let mut keys: BTreeMap<&Bytes, Vec<&Operation>> = BTreeMap::new();
+    for operation in operations {
+        keys.entry(&operation.key).or_default().push(operation);
+    }
+    for (key, operations) in keys {
+        let story = match linearizability::check(&operations) {
+            Ok(()) => continue,
+            Err(Refused::TooLarge) => format!("{} operations: the search was given up", operations.len()),
+            Err(Refused::NoOrder { placed, stuck }) => {
+                let stuck: Vec<String> = stuck.iter().map(|at| operations[*at].to_string()).collect();
+                format!(
+                    "no order explains more than {placed} of {} operations; none of these can come next:\n  {}",
+                    operations.len(),
+                    stuck.join("\n  "),
+                )
+            }
+        };
+        let story = format!("key {}: {story}", key.escape_ascii());
+        return Err(Violation { invariant: "linearizability", story });
+    }
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! What can go wrong in a run, and how often: every probability is a named field. A seed draws them as a
+//! *swarm*: some faults entirely off, others wild, so that rare combinations meet. Carries nothing out.
+
+use crate::prng::Prng;
+use crate::schedule::{MS, Micros, SECOND};
+
+/// Everything that is drawn before a run begins.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Servers: 1, 3, 5 or 7.
+    pub nodes: u64,
+    /// How long faults last; the liveness phase follows.
+    pub faults_last: Micros,
+    /// Messages between servers.
+    pub network: NetworkOptions,
+    /// Disks and processors.
+    pub host: HostOptions,
+    /// Crashes, pauses, partitions, clocks.
+    pub faults: FaultOptions,
+    /// Clients.
+    pub workload: WorkloadOptions,
+}
+
+/// Messages between servers.
+#[derive(Clone, Debug)]
+pub struct NetworkOptions {
+    /// The shortest time on the way.
+    pub delay_min: Micros,
+    /// The longest, without the tail.
+    pub delay_max: Micros,
+    /// The delay is multiplied by four with this probability, again and again up to [`Self::delay_cap`].
+    pub tail: f64,
+    /// No message is longer on the way.
+    pub delay_cap: Micros,
+    /// A message is lost, silently.
+    pub loss: f64,
+    /// A message arrives twice.
+    pub duplication: f64,
+    /// A message may overtake those sent before it; otherwise a link keeps their order, as TCP does.
+    pub reorder: f64,
+    /// A byte of a message is changed on the way (the wire's checksum must see it).
+    pub corruption: f64,
+}
+
+/// Disks and processors.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The shortest sync.
+    pub sync_min: Micros,
+    /// The longest sync of a healthy disk.
+    pub sync_max: Micros,
+    /// A sync takes [`Self::sync_slow`] instead, with this probability.
+    pub slow_sync: f64,
+    /// How long a slow sync takes.
+    pub sync_slow: Micros,
+    /// The shortest time from an event's arrival to the step that takes it.
+    pub wake_min: Micros,
+    /// The longest; what arrives meanwhile is stepped together.
+    pub wake_max: Micros,
+    /// The clocks of two servers differ by up to this many milliseconds at the start.
+    pub clock_offset_ms: u64,
+    /// A clock gains or loses up to this many microseconds a second.
+    pub clock_drift_ppm: u64,
+    /// A crash at an effect boundary (between the parts of one step, around a sync), a step.
+    pub crash_at_effect: f64,
+    /// Such a crash takes the power, not just the process.
+    pub crash_is_power: f64,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+    /// An idle disk prepares the next segment ahead.
+    pub prepares_segments: bool,
+    /// Milliseconds after which the session of a silent gateway expires.
+    pub gateway_ttl_ms: u64,
+}
+
+/// Faults that begin by themselves: the mean time between two, `None` where the fault is off.
+#[derive(Clone, Debug, Default)]
+pub struct FaultOptions {
+    /// The process of one server dies; what it wrote stays readable.
+    pub process_crash: Option<Micros>,
+    /// One server loses power; any subset of its unsynced sectors survives.
+    pub power_crash: Option<Micros>,
+    /// All servers lose power, or all processes die, at one instant.
+    pub all_crash: Option<Micros>,
+    /// The leader dies, of either cause.
+    pub leader_crash: Option<Micros>,
+    /// A server stands still, wakes and finds its old messages waiting.
+    pub pause: Option<Micros>,
+    /// Servers cannot reach each other, in one of several shapes.
+    pub partition: Option<Micros>,
+    /// A link breaks and is there again: what was on the way is lost, both ends see `LinkUp`.
+    pub link_reset: Option<Micros>,
+    /// A clock jumps, by up to [`Self::clock_jump_ms`] in either direction.
+    pub clock_jump: Option<Micros>,
+    /// How far clocks jump.
+    pub clock_jump_ms: u64,
+    /// A disk becomes slow for a while.
+    pub slow_disk: Option<Micros>,
+    /// A server is down, paused or cut off for at least this long.
+    pub lasts_min: Micros,
+    /// And at most this long.
+    pub lasts_max: Micros,
+    /// A server that starts crashes again at once, with this probability (a crash loop).
+    pub crash_again: f64,
+}
+
+/// Clients.
+#[derive(Clone, Debug)]
+pub struct WorkloadOptions {
+    /// Clerks, one operation at a time each.
+    pub clerks: u32,
+    /// Connections that pipeline without waiting.
+    pub pipeliners: u32,
+    /// Commands that a pipeliner has in flight at most.
+    pub pipeline_depth: u32,
+    /// A client waits at most this long before its next operation.
+    pub think_max: Micros,
+    /// Keys that are only appended to, at one time.
+    pub append_keys: u32,
+    /// Keys that all operations use.
+    pub mixed_keys: u32,
+    /// A Clerk's caller waits for half a second at most, with this probability; else for 20 s.
+    pub impatient: f64,
+    /// An operation is a read, with this probability.
+    pub reads: f64,
+    /// Bytes that pad a value, at most.
+    pub padding_max: u64,
+    /// A client's connection breaks: the mean time between two breaks of one client.
+    pub connection_cut: Option<Micros>,
+    /// The shortest way between client and server.
+    pub delay_min: Micros,
+    /// The longest.
+    pub delay_max: Micros,
+}
+
+impl Options {
+    /// The swarm of a seed.
+    pub fn swarm(prng: &mut Prng) -> Self {
+        let nodes = match prng.below(20) {
+            0 => 1,
+            1 | 2 => 7,
+            3..=11 => 3,
+            _ => 5,
+        };
+        let calm = prng.chance(0.05);
+        let faults = if calm { FaultOptions::default() } else { FaultOptions::swarm(prng) };
+        let mut network = NetworkOptions::swarm(prng);
+        let mut host = HostOptions::swarm(prng);
+        if calm {
+            network = network.without_faults();
+            host = host.without_faults();
+        }
+        let workload = WorkloadOptions::swarm(prng);
+        Self { nodes, faults_last: prng.between(25, 40) * SECOND, network, host, faults, workload }
+    }
+}
+
+/// One of three moods: off, some, wild.
+fn mood(prng: &mut Prng, off: f64, some: f64, wild: f64) -> f64 {
+    if prng.chance(off) {
+        0.0
+    } else if prng.chance(0.75) {
+        some
+    } else {
+        wild
+    }
+}
+
+impl NetworkOptions {
+    fn swarm(prng: &mut Prng) -> Self {
+        let delay_min = prng.between(50, 1_000);
+        Self {
+            delay_min,
+            delay_max: delay_min + if prng.chance(0.2) { 15 * MS } else { prng.between(100, 2_000) },
+            tail: mood(prng, 0.3, 0.002, 0.1),
+            delay_cap: prng.between(50, 3_000) * MS,
+            loss: mood(prng, 0.4, 0.005, 0.12),
+            duplication: mood(prng, 0.4, 0.01, 0.2),
+            reorder: mood(prng, 0.4, 0.02, 0.6),
+            corruption: mood(prng, 0.7, 0.000_5, 0.01),
+        }
+    }
+
+    /// The same network once nothing goes wrong any more.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        Self {
+            delay_max: self.delay_max.min(self.delay_min + 2 * MS),
+            tail: 0.0,
+            loss: 0.0,
+            duplication: 0.0,
+            reorder: 0.0,
+            corruption: 0.0,
+            ..self.clone()
+        }
+    }
+}
+
+impl HostOptions {
+    fn swarm(prng: &mut Prng) -> Self {
+        let sync_min = prng.between(50, 2_000);
+        Self {
+            sync_min,
+            sync_max: sync_min + prng.between(100, 5_000),
+            slow_sync: mood(prng, 0.5, 0.001, 0.05),
+            sync_slow: prng.between(10, 600) * MS,
+            wake_min: 5,
+            wake_max: prng.between(10, 300),
+            clock_offset_ms: if prng.chance(0.3) { 10_000_000 } else { 500 },
+            clock_drift_ppm: prng.between(0, 20_000),
+            crash_at_effect: mood(prng, 0.4, 0.000_02, 0.000_2),
+            crash_is_power: 0.5,
+            segment_bytes: [1 << 10, 16 << 10, 256 << 10][prng.below(3) as usize],
+            prepares_segments: prng.chance(0.5),
+            gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
+        }
+    }
+
+    /// The same host once nothing goes wrong any more. Clocks stay as wrong as they are.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        Self { slow_sync: 0.0, crash_at_effect: 0.0, ..self.clone() }
+    }
+}
+
+impl FaultOptions {
+    fn swarm(prng: &mut Prng) -> Self {
+        // Each is off in half of the seeds; where it is on, it is rare or wild.
+        let every = |prng: &mut Prng, rare: Micros, wild: Micros| {
+            if prng.chance(0.5) {
+                None
+            } else if prng.chance(0.7) {
+                Some(rare)
+            } else {
+                Some(wild)
+            }
+        };
+        let lasts_min = prng.between(1, 300) * MS;
+        Self {
+            process_crash: every(prng, 6 * SECOND, SECOND),
+            power_crash: every(prng, 6 * SECOND, SECOND),
+            all_crash: every(prng, 15 * SECOND, 4 * SECOND),
+            leader_crash: every(prng, 8 * SECOND, 2 * SECOND),
+            pause: every(prng, 6 * SECOND, SECOND),
+            partition: every(prng, 5 * SECOND, SECOND),
+            link_reset: every(prng, 3 * SECOND, 300 * MS),
+            clock_jump: every(prng, 5 * SECOND, SECOND),
+            clock_jump_ms: if prng.chance(0.5) { 2_000 } else { 7_200_000 },
+            slow_disk: every(prng, 8 * SECOND, 2 * SECOND),
+            lasts_min,
+            lasts_max: lasts_min + prng.between(100, 5_000) * MS,
+            crash_again: mood(prng, 0.6, 0.1, 0.5),
+        }
+    }
+}
+
+impl WorkloadOptions {
+    fn swarm(prng: &mut Prng) -> Self {
+        let delay_min = prng.between(20, 300);
+        Self {
+            clerks: prng.between(2, 6) as u32,
+            pipeliners: prng.between(0, 4) as u32,
+            pipeline_depth: prng.between(1, 24) as u32,
+            think_max: prng.between(5, 120) * MS,
+            append_keys: prng.between(1, 4) as u32,
+            mixed_keys: prng.between(1, 4) as u32,
+            impatient: mood(prng, 0.5, 0.02, 0.3),
+            reads: [0.05, 0.3, 0.6][prng.below(3) as usize],
+            padding_max: if prng.chance(0.1) { 2_000 } else { prng.between(0, 32) },
+            connection_cut: if prng.chance(0.5) { None } else { Some(prng.between(1, 15) * SECOND) },
+            delay_min,
+            delay_max: delay_min + prng.between(50, 2_000),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One seed from its first event to its verdict.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::invariants::Violation;
+use crate::options::Options;
+use crate::prng::Prng;
+use crate::schedule::Micros;
+use crate::trace::Trace;
+use crate::world::{Counts, World};
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Virtual time that it took.
+    pub simulated: Micros,
+    /// From the end of the faults to the first operation served; `None` if it did not come so far.
+    pub served_after: Option<Micros>,
+    /// Operations called, and those with a known outcome.
+    pub operations: (usize, usize),
+    /// Counts of what happened.
+    pub counts: Counts,
+    /// The property that did not hold.
+    pub violation: Option<Violation>,
+    /// The lines, if they were asked for.
+    pub trace: String,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, trace: Trace) -> Report {
+    let mut prng = Prng::new(seed);
+    let options = Options::swarm(&mut prng);
+    run_with(seed, options, &mut prng, trace)
+}
+
+/// Runs a seed with given options.
+pub fn run_with(seed: u64, options: Options, prng: &mut Prng, mut trace: Trace) -> Report {
+    trace.line(0, format_args!("seed {seed}: {options:?}"));
+    let mut world = World::new(options, prng, trace);
+    // An assertion of the code under test is a finding like any other, and must not hide the trace.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| whole(&mut world)));
+    let (served_after, violation) = match outcome {
+        Ok(Ok(served_after)) => (Some(served_after), None),
+        Ok(Err(violation)) => (None, Some(violation)),
+        Err(payload) => {
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let story = text.unwrap_or_else(|| "without a word".to_owned());
+            (None, Some(Violation { invariant: "panic", story }))
+        }
+    };
+    if let Some(violation) = &violation {
+        let story = violation.to_string();
+        world.line(format_args!("✗ {story}"));
+    }
+    let operations = world.history().operations();
+    Report {
+        seed,
+        simulated: world.now(),
+        served_after,
+        operations: (operations.len(), operations.iter().filter(|operation| operation.is_complete()).count()),
+        counts: world.counts(),
+        violation,
+        trace: world.trace().text().to_owned(),
+    }
+}
+
+fn whole(world: &mut World) -> Result<Micros, Violation> {
+    world.run_until(world.options.faults_last, |_| false)?;
+    world.recover()
+}

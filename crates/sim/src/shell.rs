@@ -1,0 +1,331 @@
+//! The simulator's shell around a replica: starts it, steps it with all that waits, and carries out what it asks,
+//! in the order the contract allows, any of which a crash may cut short. Its second shell is the server.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use quorate_raft::Role;
+use quorate_replica::replica::{Actions, Answer, Config, DiskWrite, Event, Notice, Replica, Request};
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
+
+use crate::effects::Effects;
+use crate::host::{Process, host_of, node_id};
+use crate::invariants::{View, Violation};
+use crate::network::{Flight, HostIndex};
+use crate::schedule::MS;
+use crate::world::{Happening, Internal, World};
+
+/// Requests that one step takes at most; the rest waits for the next, so that the replica's bound is asked again.
+const REQUESTS_A_STEP: usize = 256;
+
+/// Parts of a step's actions that have no order among each other.
+const PARTS: usize = 3;
+
+impl World {
+    /// A server starts, on whatever its disk holds.
+    pub(crate) fn start(&mut self, host: HostIndex) -> Result<(), Violation> {
+        if self.hosts[host].process.is_some() {
+            return Ok(());
+        }
+        self.maybe_crash_at_an_operation(host);
+        let config = FolderConfig {
+            node: node_id(host),
+            fresh_incarnation: Incarnation(self.chance.hosts.draw()),
+            segment_bytes: self.options.host.segment_bytes,
+        };
+        let folder = match Folder::open(Arc::new(self.hosts[host].disk.clone()), &config) {
+            Ok(folder) => folder,
+            Err(error) => return self.disk_failed(host, &error),
+        };
+        self.invariants.restarted(host, &folder.restored)?;
+        self.line(format_args!(
+            "n{} starts  last={} term={} ({:?})",
+            host + 1,
+            folder.wal.last(),
+            folder.restored.hard_state.term,
+            folder.wal.outcome(),
+        ));
+        let now_ms = self.hosts[host].clock.now_ms(self.now());
+        let config = self.config(host);
+        let Folder { identity, wal, restored, lock } = folder;
+        let (replica, actions) = Replica::new(config, identity, restored, now_ms);
+        let process = Process {
+            replica,
+            wal,
+            lock,
+            inbox: Vec::new(),
+            backlog: Default::default(),
+            is_waking: false,
+            queued: Vec::new(),
+            syncing: Vec::new(),
+            disk_turns: 0,
+            storing: None,
+            accepted: Default::default(),
+        };
+        self.hosts[host].life += 1;
+        self.hosts[host].process = Some(process);
+        self.hosts[host].asleep_until = 0;
+        self.shown[host] = None;
+        self.inside_after(host, 0, Internal::Tick);
+        for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
+            self.announce_link(host, peer);
+        }
+        self.may_crash_again(host);
+        self.perform(host, actions)
+    }
+
+    fn config(&mut self, host: HostIndex) -> Config {
+        self.starts += 1;
+        let members = (0..self.hosts.len()).map(node_id).collect();
+        let seed = self.chance.hosts.draw();
+        let mut config = Config::new(node_id(host), members, self.starts, seed);
+        config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
+        config
+    }
+
+    /// Lets something happen in the present process of a server.
+    pub(crate) fn inside_after(&mut self, host: HostIndex, delay: u64, what: Internal) {
+        let life = self.hosts[host].life;
+        self.schedule.after(delay, Happening::Process { host, life, what });
+    }
+
+    /// Both ends of a link learn that it works, if they live and it does.
+    pub(crate) fn announce_link(&mut self, a: HostIndex, b: HostIndex) {
+        for (host, peer) in [(a, b), (b, a)] {
+            if self.network.is_open(host, peer) {
+                let delay = self.chance.hosts.between(1, 200) * MS / 10;
+                self.schedule.after(delay, Happening::LinkUp { host, peer });
+            }
+        }
+    }
+
+    pub(crate) fn link_up(&mut self, host: HostIndex, peer: HostIndex) {
+        if self.hosts[host].process.is_some() && self.hosts[peer].process.is_some() && self.network.is_open(host, peer) {
+            self.give(host, Event::LinkUp(node_id(peer)));
+        }
+    }
+
+    /// Bytes arrive from another server.
+    pub(crate) fn arrival(&mut self, flight: &Flight) -> Result<(), Violation> {
+        let Flight { from, to, .. } = *flight;
+        if !self.network.arrives(flight) || self.hosts[to].process.is_none() {
+            return Ok(());
+        }
+        match wire::decode(&flight.bytes) {
+            Ok(envelope) if flight.is_spoiled => {
+                let story = format!("n{} took a spoiled message for {envelope:?}", to + 1);
+                Err(Violation { invariant: "wire checksum", story })
+            }
+            Ok(envelope) => {
+                if self.trace.is_on() {
+                    self.line(format_args!("n{} ← n{} {}", to + 1, from + 1, Said(&envelope.message)));
+                }
+                self.give(to, Event::Peer(envelope));
+                Ok(())
+            }
+            Err(_) if flight.is_spoiled => {
+                // As the server does: garbage is dropped and counted, and its connection closed.
+                self.counts.garbage += 1;
+                self.network.reset(from, to);
+                self.announce_link(from, to);
+                Ok(())
+            }
+            Err(malformed) => {
+                let story = format!("n{} could not read what n{} said: {malformed:?}", to + 1, from + 1);
+                Err(Violation { invariant: "wire round trip", story })
+            }
+        }
+    }
+
+    /// Something happens to a replica; it is stepped a little later, with all that has come till then.
+    pub(crate) fn give(&mut self, host: HostIndex, event: Event) {
+        if let Some(process) = &mut self.hosts[host].process {
+            process.inbox.push(event);
+            self.wake_soon(host);
+        }
+    }
+
+    /// A client asks.
+    pub(crate) fn give_request(&mut self, host: HostIndex, request: Request) {
+        if let Some(process) = &mut self.hosts[host].process {
+            process.backlog.push_back(request);
+            self.wake_soon(host);
+        }
+    }
+
+    fn wake_soon(&mut self, host: HostIndex) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        if !process.is_waking {
+            process.is_waking = true;
+            let delay = self.chance.hosts.between(self.options.host.wake_min, self.options.host.wake_max);
+            self.inside_after(host, delay, Internal::Wake);
+        }
+    }
+
+    /// One step with all that waits.
+    pub(crate) fn wake(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let now_ms = self.hosts[host].clock.now_ms(self.schedule.now());
+        let Some(process) = &mut self.hosts[host].process else { return Ok(()) };
+        process.is_waking = false;
+        let mut events = std::mem::take(&mut process.inbox);
+        if process.replica.has_room() {
+            let taken = process.backlog.len().min(REQUESTS_A_STEP);
+            events.extend(process.backlog.drain(..taken).map(Event::Request));
+        }
+        let more = !process.backlog.is_empty() && process.replica.has_room();
+        let actions = process.replica.step(now_ms, &mut events);
+        if more {
+            self.wake_soon(host);
+        }
+        self.perform(host, actions)?;
+        self.check(host)
+    }
+
+    /// Carries out what a step asks. Sends, writes and answers have no order among each other, so it is drawn;
+    /// and a crash may strike before any of them.
+    pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
+        let Actions { send, persist, store_identity, answers, notices, halt } = actions;
+        if let Some(why) = halt {
+            return Err(Violation { invariant: "halt", story: format!("n{}: {why}", host + 1) });
+        }
+        for notice in notices {
+            let (Notice::Info(text) | Notice::Warn(text)) = notice;
+            self.line(format_args!("n{} says: {text}", host + 1));
+        }
+        for write in &persist {
+            self.invariants.wrote(host, write)?;
+        }
+        if let Some(identity) = store_identity {
+            let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
+            process.storing = Some(identity);
+            let delay = self.sync_delay(host);
+            self.inside_after(host, delay, Internal::IdentityDue);
+        }
+        let crash = self.crash_here().then(|| self.chance.disks.below(PARTS as u64 + 1) as usize);
+        let first = self.chance.hosts.below(PARTS as u64) as usize;
+        let mut parts = (Some(send), Some(persist), Some(answers));
+        for turn in 0..PARTS {
+            if crash == Some(turn) {
+                return self.crash_at_effect(host);
+            }
+            match (first + turn) % PARTS {
+                0 => self.send_all(host, parts.0.take().unwrap_or_default())?,
+                1 => self.queue_writes(host, parts.1.take().unwrap_or_default())?,
+                _ => self.answer_all(host, parts.2.take().unwrap_or_default())?,
+            }
+        }
+        if crash == Some(PARTS) { self.crash_at_effect(host) } else { Ok(()) }
+    }
+
+    /// Messages leave a server.
+    pub(crate) fn send_all(&mut self, host: HostIndex, envelopes: Vec<PeerEnvelope>) -> Result<(), Violation> {
+        for envelope in envelopes {
+            self.invariants.sends(host, &envelope)?;
+            let to = host_of(envelope.to);
+            let mut bytes = BytesMut::new();
+            wire::encode(&envelope, &mut bytes);
+            self.counts.messages += 1;
+            let flights = self.network.send(self.schedule.now(), host, to, &bytes.freeze());
+            if self.trace.is_on() {
+                let fate = match flights.len() {
+                    0 => "⇥",
+                    1 => "→",
+                    _ => "⇉",
+                };
+                self.line(format_args!("n{} {fate} n{} {}", host + 1, to + 1, Said(&envelope.message)));
+            }
+            for (at, flight) in flights {
+                self.schedule.at(at, Happening::Arrival(flight));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_all(&mut self, host: HostIndex, answers: Vec<Answer>) -> Result<(), Violation> {
+        for Answer { connection, tag, reply } in answers {
+            let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+            // A connection that is gone has no taker for its answers.
+            let Some(accepted) = process.accepted.get_mut(&connection.0) else { continue };
+            let is_new = tag > accepted.answered && tag <= accepted.asked;
+            if !is_new || accepted.ready.insert(tag, reply).is_some() {
+                let story = format!("n{} answered #{tag} of connection {} unasked or twice", host + 1, connection.0);
+                return Err(Violation { invariant: "one answer each", story });
+            }
+            let mut leaving = Vec::new();
+            while let Some(first) = accepted.ready.first_entry().filter(|first| *first.key() == accepted.answered + 1) {
+                accepted.answered += 1;
+                leaving.push(first.remove_entry());
+            }
+            for (tag, reply) in leaving {
+                self.answer_leaves(connection.0, tag, reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// All properties, as far as this server's step can have touched them.
+    fn check(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let Some(process) = &self.hosts[host].process else { return Ok(()) };
+        let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
+            return Ok(());
+        };
+        let view = View::new(host, node, machine.applied(), machine.digest());
+        if self.shown[host] == Some(view) {
+            return Ok(());
+        }
+        let committed = self.invariants.committed.index();
+        self.invariants.stepped(view)?;
+        if view.commit > committed {
+            let cluster = process.replica.status().cluster;
+            let cluster = cluster.and_then(|text| u128::from_str_radix(&text, 16).ok()).and_then(ClusterId::new);
+            let effects = match (&mut self.effects, cluster) {
+                (Some(effects), _) => effects,
+                (empty, Some(cluster)) => empty.insert(Effects::new(cluster)),
+                (None, None) => return Ok(()),
+            };
+            let fresh = node.entries_after(committed).take_while(|entry| entry.position.index <= view.commit);
+            for entry in fresh {
+                effects.apply(entry).map_err(|story| Violation { invariant: "log is applicable", story })?;
+            }
+        }
+        let shown = self.shown[host].replace(view);
+        let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);
+        let sign = if role_is_new && view.role == Role::Leader { "  ⇨ leader" } else { "" };
+        self.line(format_args!("{view}{sign}"));
+        Ok(())
+    }
+
+    pub(crate) fn line(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.line(self.schedule.now(), what);
+    }
+}
+
+/// A message, short enough for a line.
+struct Said<'a>(&'a PeerMessage);
+
+impl std::fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use quorate_raft::{Body, Message};
+        match self.0 {
+            PeerMessage::Raft(Message { term, body: Body::Append { run, commit } }) => {
+                write!(f, "@{term} append {}+{} commit={commit}", run.base(), run.entries().len())
+            }
+            PeerMessage::Raft(Message { term, body }) => write!(f, "@{term} {body:?}"),
+            PeerMessage::Forward { items } => write!(f, "forward {} bytes", items.len()),
+            other @ (PeerMessage::ReadIndex { .. }
+            | PeerMessage::ReadIndexReply { .. }
+            | PeerMessage::Founding { .. }
+            | PeerMessage::Founded { .. }
+            | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// The numbers of the entries of a write, for the trace.
+pub(crate) fn span(write: &DiskWrite) -> String {
+    match (write.entries.first(), write.entries.last()) {
+        (Some(first), Some(last)) => format!("{}..{}", first.position, last.position),
+        _ => format!("{:?}", write.hard_state),
+    }
+}

@@ -1,0 +1,248 @@
+//! The linearizability checker against the bare definition, on spoiled histories, and at full size.
+
+use bytes::Bytes;
+use quorate_replica::command::Condition;
+use quorate_sim::history::{Action, Operation, Outcome, Stamp};
+use quorate_sim::linearizability::{Refused, check};
+use quorate_sim::prng::Prng;
+
+fn operation(call: u64, returned: Option<u64>, action: Action, outcome: Outcome) -> Operation {
+    Operation {
+        client: 0,
+        connection: 0,
+        key: Bytes::from_static(b"k"),
+        action,
+        call: Stamp(call),
+        returned: returned.map(Stamp),
+        outcome,
+        call_at: call,
+        returned_at: returned.unwrap_or(call),
+    }
+}
+
+fn append(text: &str) -> Action {
+    Action::Append { value: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+fn put(text: &str) -> Action {
+    Action::Put { value: Bytes::copy_from_slice(text.as_bytes()), condition: Condition::Always, get: false }
+}
+
+fn value(text: &str) -> Outcome {
+    Outcome::Value(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn verdict(history: &[Operation]) -> Result<(), Refused> {
+    check(&history.iter().collect::<Vec<_>>())
+}
+
+/// The state machine of one key, written without a thought of speed.
+fn execute(state: &mut Option<Vec<u8>>, action: &Action) -> Outcome {
+    let seen = |state: &Option<Vec<u8>>| state.clone().map_or(Outcome::Nil, |v| Outcome::Value(v.into()));
+    match action {
+        Action::Put { value, condition, get } => {
+            let holds = match condition {
+                Condition::Always => true,
+                Condition::IfAbsent => state.is_none(),
+                Condition::IfPresent => state.is_some(),
+            };
+            let old = seen(state);
+            if holds {
+                *state = Some(value.to_vec());
+            }
+            match (get, holds) {
+                (true, _) => old,
+                (false, true) => Outcome::Ok,
+                (false, false) => Outcome::Nil,
+            }
+        }
+        Action::Append { value } => {
+            let all = state.get_or_insert_default();
+            all.extend_from_slice(value);
+            Outcome::Integer(all.len() as i64)
+        }
+        Action::Delete { .. } => Outcome::Integer(i64::from(state.take().is_some())),
+        Action::Get => seen(state),
+        Action::Length => Outcome::Integer(state.as_ref().map_or(0, Vec::len) as i64),
+    }
+}
+
+/// The bare definition: some order of all completed and any of the unknown operations explains every answer
+/// and keeps "returned before called".
+fn by_definition(history: &[Operation], state: &Option<Vec<u8>>, left: u32) -> bool {
+    let is_left = |at: usize| left & (1 << at) != 0;
+    if !(0..history.len()).any(|at| is_left(at) && history[at].is_complete()) {
+        return true;
+    }
+    (0..history.len()).filter(|at| is_left(*at)).any(|at| {
+        let next = &history[at];
+        let too_late = (0..history.len()).any(|other| {
+            is_left(other) && history[other].is_complete() && history[other].returned.unwrap() < next.call
+        });
+        if too_late || next.outcome == Outcome::NotExecuted {
+            return false;
+        }
+        let mut state = state.clone();
+        let answer = execute(&mut state, &next.action);
+        (!next.is_complete() || answer == next.outcome) && by_definition(history, &state, left & !(1 << at))
+    })
+}
+
+fn random_action(prng: &mut Prng, number: usize) -> Action {
+    let value = Bytes::from(["a", "b", "cc", "d"][(number + prng.below(2) as usize) % 4]);
+    match prng.below(9) {
+        0 | 1 => put(["a", "b", "cc", "d"][number % 4]),
+        2 => Action::Put { value, condition: Condition::IfAbsent, get: prng.chance(0.3) },
+        3 => Action::Put { value, condition: Condition::IfPresent, get: prng.chance(0.3) },
+        4 | 5 => Action::Append { value },
+        6 => Action::Delete { token: None },
+        7 => Action::Get,
+        _ => Action::Length,
+    }
+}
+
+/// A history of `count` operations that overlap, executed at one instant each; some outcomes are lost.
+fn random_history(prng: &mut Prng, count: usize, spread: u64, lost: f64, actions: &[Action]) -> Vec<Operation> {
+    let mut plan: Vec<(u64, u64, u64, usize)> = (0..count)
+        .map(|number| {
+            let call = number as u64 * 10 + prng.below(10);
+            let effect = call + 1 + prng.below(spread);
+            (effect, call, effect + 1 + prng.below(spread), number)
+        })
+        .collect();
+    plan.sort_unstable();
+    let mut state = None;
+    let mut history: Vec<Operation> = plan
+        .into_iter()
+        .map(|(_, call, returned, number)| {
+            let action = actions[number].clone();
+            // Stamps are unique: calls are even, returns odd, ties broken by the number.
+            let (call, returned) = ((call * 2) << 20 | number as u64, ((returned * 2 + 1) << 20) | number as u64);
+            if prng.chance(lost) {
+                if prng.chance(0.5) {
+                    execute(&mut state, &action);
+                }
+                return operation(call, None, action, Outcome::Unknown);
+            }
+            let outcome = execute(&mut state, &action);
+            operation(call, Some(returned), action, outcome)
+        })
+        .collect();
+    history.sort_by_key(|operation| operation.call);
+    history
+}
+
+#[test]
+fn agrees_with_the_definition_on_small_random_histories() {
+    let mut prng = Prng::new(1);
+    let mut refused = 0;
+    for round in 0..30_000 {
+        let count = prng.between(1, 7) as usize;
+        let actions: Vec<Action> = (0..count).map(|number| random_action(&mut prng, number)).collect();
+        let mut history = random_history(&mut prng, count, 30, 0.15, &actions);
+        if prng.chance(0.6) {
+            // Give one operation the answer of another run.
+            let at = prng.below(count as u64) as usize;
+            let other = random_history(&mut prng, count, 30, 0.0, &actions);
+            history[at].outcome = other[at].outcome.clone();
+        }
+        let expected = by_definition(&history, &None, (1 << count) - 1);
+        refused += u32::from(!expected);
+        assert_eq!(verdict(&history).is_ok(), expected, "round {round}: {history:#?}");
+    }
+    assert!((2_000..28_000).contains(&refused), "{refused} refused: the rounds must try both verdicts");
+}
+
+#[test]
+fn an_unknown_write_may_come_late_or_never() {
+    let history = [
+        operation(1, None, put("a"), Outcome::Unknown),
+        operation(2, Some(3), Action::Get, Outcome::Nil),
+        operation(4, Some(5), Action::Get, value("a")),
+    ];
+    assert_eq!(verdict(&history), Ok(()));
+    assert_eq!(verdict(&history[..2]), Ok(()));
+    let back = operation(6, Some(7), Action::Get, Outcome::Nil);
+    assert!(verdict(&[history.as_slice(), &[back]].concat()).is_err(), "once seen, it stays");
+}
+
+#[test]
+fn a_write_that_was_promised_not_to_happen_must_not() {
+    let history = [
+        operation(1, Some(2), put("a"), Outcome::NotExecuted),
+        operation(3, Some(4), Action::Get, value("a")),
+    ];
+    assert!(verdict(&history).is_err());
+}
+
+#[test]
+fn names_the_operations_that_fit_nowhere() {
+    let history = [
+        operation(1, Some(2), put("a"), Outcome::Ok),
+        operation(3, Some(4), put("b"), Outcome::Ok),
+        operation(5, Some(6), Action::Get, value("a")),
+    ];
+    assert_eq!(verdict(&history), Err(Refused::NoOrder { placed: 2, stuck: vec![2] }), "a stale read");
+}
+
+/// Appends of unique tokens with reads among them, as the workload makes them.
+fn tokens(count: usize, reads: f64, prng: &mut Prng) -> Vec<Action> {
+    (0..count)
+        .map(|number| match (prng.chance(reads), number % 400) {
+            (_, 399) => put(&format!("{number};")),
+            (true, _) => Action::Get,
+            (false, _) => append(&format!("{number};")),
+        })
+        .collect()
+}
+
+#[test]
+fn every_spoiled_history_is_refused() {
+    let mut prng = Prng::new(5);
+    for round in 0..100 {
+        let actions = tokens(300, 0.3, &mut prng);
+        let history = random_history(&mut prng, 300, 60, 0.02, &actions);
+        assert_eq!(verdict(&history), Ok(()), "round {round}");
+        let values: Vec<(usize, Vec<u8>)> = history
+            .iter()
+            .enumerate()
+            .filter_map(|(at, o)| match &o.outcome {
+                Outcome::Value(bytes) if bytes.len() > 30 => Some((at, bytes.to_vec())),
+                _ => None,
+            })
+            .collect();
+        let (at, bytes) = prng.pick(&values).unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let parts: Vec<&str> = text.split_terminator(';').collect();
+        let which = prng.below(parts.len() as u64 - 2) as usize;
+        let join = |parts: Vec<&str>| parts.iter().map(|part| format!("{part};")).collect::<String>();
+        let mut dropped = parts.clone();
+        dropped.remove(which);
+        let mut doubled = parts.clone();
+        doubled.insert(which, parts[which]);
+        let mut swapped = parts.clone();
+        swapped.swap(which, which + 1);
+        for (name, spoiled) in [("dropped", dropped), ("doubled", doubled), ("swapped", swapped)] {
+            let mut history = history.clone();
+            history[at].outcome = value(&join(spoiled));
+            assert!(verdict(&history).is_err(), "round {round}: an append was {name} and nobody saw it");
+        }
+        // A stale read: the answer of a read long before it.
+        let (early, late) = (&values[0], values.last().unwrap());
+        if late.0 > early.0 + 20 {
+            let mut history = history.clone();
+            history[late.0].outcome = history[early.0].outcome.clone();
+            assert!(verdict(&history).is_err(), "round {round}: a stale read and nobody saw it");
+        }
+    }
+}
+
+#[test]
+fn fifty_thousand_operations_with_unknown_outcomes_are_checked() {
+    let mut prng = Prng::new(9);
+    for _ in 0..10 {
+        let actions = tokens(5_000, 0.3, &mut prng);
+        let history = random_history(&mut prng, 5_000, 80, 0.02, &actions);
+        assert_eq!(verdict(&history), Ok(()));
+    }
+}
