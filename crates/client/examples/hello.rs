@@ -34,5 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let numbers = clerk.get("numbers", TIMEOUT)?.unwrap_or_default();
     let expected: String = (1..=1_000).map(|number| format!("{number} ")).collect();
     println!("1,000 appends, each exactly once: {}", numbers == expected);
+    clerk.close(TIMEOUT)?;
     Ok(())
 }

@@ -91,6 +91,15 @@ impl Clerk {
         self.runtime.block_on(self.clerk.get(key, timeout))
     }
 
+    /// Ends the session, so that the cluster may forget it: a short-lived program does so before it exits. Where a write
+    /// is under way or in doubt nothing happens.
+    ///
+    /// # Errors
+    /// The session stays until it expires.
+    pub fn close(&self, timeout: Duration) -> Result<(), Failure> {
+        self.runtime.block_on(self.clerk.close(timeout))
+    }
+
     /// Any operation.
     ///
     /// # Errors

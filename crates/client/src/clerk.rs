@@ -34,6 +34,8 @@ struct Call {
     deadline_ms: u64,
     /// Of a write that was sent.
     place: Option<Place>,
+    /// Of a close.
+    closes: Option<SessionId>,
     course: Course,
 }
 
@@ -143,7 +145,13 @@ impl Clerk {
             return;
         }
         let is_write = matches!(operation, Operation::Write(_));
-        self.calls.insert(id, Call { operation, deadline_ms, place: None, course: Course::default() });
+        let closes = if operation == Operation::Close { self.take_settled_session() } else { None };
+        if operation == Operation::Close && closes.is_none() {
+            self.actions.push(Action::Finish { call: id, outcome: Ok(Reply::Ok) });
+            return;
+        }
+        self.calls
+            .insert(id, Call { operation, deadline_ms, place: None, closes, course: Course::default() });
         if is_write {
             self.waiting.insert(id);
             self.arm(Owner::Call(id));
@@ -157,7 +165,7 @@ impl Clerk {
         self.forget(Owner::Call(id), &call.course);
         self.waiting.remove(&id);
         if let Some(place) = call.place {
-            self.leave(place);
+            self.leave(place, matches!(outcome, Err(Failure::InDoubt { .. })));
         }
         self.actions.push(Action::Finish { call: id, outcome });
     }
@@ -219,9 +227,21 @@ impl Clerk {
         }
     }
 
-    fn leave(&mut self, place: Place) {
+    /// Gives up the current session, if nothing in it is under way or in doubt. The close may be lost, and a write in
+    /// doubt could then run after those of the next session.
+    fn take_settled_session(&mut self) -> Option<SessionId> {
+        let generation = self.current?;
+        let is_settled = self.sessions.get(&generation).expect("the current session").is_settled();
+        if !is_settled {
+            return None;
+        }
+        self.current = None;
+        self.sessions.remove(&generation).map(Session::into_id)
+    }
+
+    fn leave(&mut self, place: Place, in_doubt: bool) {
         let session = self.sessions.get_mut(&place.generation).expect("a place in a session we keep");
-        session.end(place.sequence);
+        session.end(place.sequence, in_doubt);
         if session.is_idle() && self.current != Some(place.generation) {
             self.sessions.remove(&place.generation);
         }
@@ -244,7 +264,7 @@ impl Clerk {
         call.place = None;
         call.course.last = Some(Cause::Refused { server, refusal });
         self.forget(Owner::Call(id), &old);
-        self.leave(place);
+        self.leave(place, false);
         self.waiting.insert(id);
         self.arm(Owner::Call(id));
     }
@@ -273,6 +293,9 @@ impl Clerk {
         let call = self.calls.get(&id).expect("an unfinished call");
         match &call.operation {
             Operation::Read(query) => Request::Read(query.clone()),
+            Operation::Close => {
+                Request::CloseSession { session: call.closes.clone().expect("a close names its session") }
+            }
             Operation::Write(command) => {
                 let place = call.place.expect("a write is placed before it is sent");
                 let session = self.sessions.get(&place.generation).expect("a place in a session we keep");

@@ -45,6 +45,9 @@
 //! - [`Failure::InDoubt`]: anything else. It may have run, or may yet run. Once a sequence has been sent twice, or once
 //!   without a certain answer, an error speaks of the latest send alone and proves nothing about the one before.
 //!
+//! A program that makes a few calls and exits should close its session ([`blocking::Clerk::close`]): the cluster keeps
+//! it for an hour otherwise, and keeps a limited number of them.
+//!
 //! A session that expired (by default an hour after its last write) is replaced without a word if the write was surely
 //! not executed; otherwise the write is in doubt.
 //!

@@ -51,6 +51,9 @@ pub enum Operation {
     Write(Command),
     /// As often as it takes.
     Read(Query),
+    /// Ends the session, so that the cluster may forget it: a short-lived program does so before it exits. Done at
+    /// once where none is open, or where a write is under way or in doubt in it: that one is left to expire.
+    Close,
 }
 
 /// What is sent to a server.
@@ -74,6 +77,11 @@ pub enum Request {
     },
     /// A read, under no session.
     Read(Query),
+    /// `SESSION CLOSE`; to close one again is no error.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
 }
 
 /// What a server answers.
@@ -90,7 +98,7 @@ pub enum Response {
 /// The result of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// Of [`Command::Put`].
+    /// Of [`Command::Put`] and of [`Operation::Close`].
     Ok,
     /// Of [`Command::Append`]: the length after it, in bytes.
     Length(u64),
@@ -106,7 +114,7 @@ impl Reply {
     pub fn answers(&self, operation: &Operation) -> bool {
         matches!(
             (operation, self),
-            (Operation::Write(Command::Put { .. }), Self::Ok)
+            (Operation::Write(Command::Put { .. }) | Operation::Close, Self::Ok)
                 | (Operation::Write(Command::Append { .. }), Self::Length(_))
                 | (Operation::Write(Command::Delete { .. }), Self::Deleted(_))
                 | (Operation::Read(Query::Get { .. }), Self::Value(_))

@@ -10,15 +10,21 @@ pub(crate) struct Session {
     id: SessionId,
     next: u64,
     in_flight: BTreeSet<u64>,
+    /// Whether a number ended without its outcome being known: it may still run, until a later send acknowledges it.
+    has_doubt: bool,
 }
 
 impl Session {
     pub(crate) fn new(id: SessionId) -> Self {
-        Self { id, next: 1, in_flight: BTreeSet::new() }
+        Self { id, next: 1, in_flight: BTreeSet::new(), has_doubt: false }
     }
 
     pub(crate) fn id(&self) -> &SessionId {
         &self.id
+    }
+
+    pub(crate) fn into_id(self) -> SessionId {
+        self.id
     }
 
     /// The next number, if the window has room for it.
@@ -33,13 +39,19 @@ impl Session {
     }
 
     /// Nothing more is asked for under this number.
-    pub(crate) fn end(&mut self, sequence: u64) {
+    pub(crate) fn end(&mut self, sequence: u64, in_doubt: bool) {
         assert!(self.in_flight.remove(&sequence), "a sequence ends once");
+        self.has_doubt |= in_doubt;
     }
 
     /// The highest number up to which nothing is in flight: the lowest in flight minus one.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.in_flight.first().unwrap_or(&self.next) - 1
+    }
+
+    /// Whether it may be given up for another: nothing that was sent in it can run any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_idle() && !self.has_doubt
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -59,15 +71,15 @@ mod tests {
         assert_eq!(session.acknowledged(), 0);
         assert_eq!((session.begin(3), session.begin(3), session.begin(3)), (Some(1), Some(2), Some(3)));
         assert_eq!((session.begin(3), session.acknowledged()), (None, 0));
-        session.end(2);
+        session.end(2, false);
         assert_eq!((session.begin(3), session.acknowledged()), (None, 0));
-        session.end(1);
+        session.end(1, false);
         assert_eq!(session.acknowledged(), 2);
         assert_eq!((session.begin(3), session.begin(3), session.begin(3)), (Some(4), Some(5), None));
         for sequence in [3, 4, 5] {
-            session.end(sequence);
+            session.end(sequence, sequence == 4);
         }
-        assert!(session.is_idle());
+        assert!(session.is_idle() && !session.is_settled());
         assert_eq!(session.acknowledged(), 5);
     }
 }

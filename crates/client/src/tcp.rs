@@ -113,6 +113,15 @@ impl Clerk {
         }
     }
 
+    /// Ends the session, so that the cluster may forget it: a short-lived program does so before it exits. Where a write
+    /// is under way or in doubt nothing happens.
+    ///
+    /// # Errors
+    /// The session stays until it expires.
+    pub async fn close(&self, timeout: Duration) -> Result<(), Failure> {
+        self.call(Operation::Close, timeout).await.map(|_| ())
+    }
+
     /// Any operation.
     ///
     /// # Errors

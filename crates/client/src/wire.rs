@@ -41,6 +41,9 @@ pub(crate) fn encode(request: &Request, out: &mut BytesMut) -> Expected {
             encode_command(out, &arguments);
         }
         Request::Read(Query::Get { key }) => encode_command(out, &[&b"GET"[..], key]),
+        Request::CloseSession { session: SessionId(session) } => {
+            encode_command(out, &[&b"SESSION"[..], b"CLOSE", session]);
+        }
     }
     expected(request)
 }
@@ -48,7 +51,7 @@ pub(crate) fn encode(request: &Request, out: &mut BytesMut) -> Expected {
 fn expected(request: &Request) -> Expected {
     match request {
         Request::OpenSession { .. } => Expected::Session,
-        Request::Once { command: Command::Put { .. }, .. } => Expected::Ok,
+        Request::Once { command: Command::Put { .. }, .. } | Request::CloseSession { .. } => Expected::Ok,
         Request::Once { command: Command::Append { .. }, .. } => Expected::Length,
         Request::Once { command: Command::Delete { .. }, .. } => Expected::Deleted,
         Request::Read(Query::Get { .. }) => Expected::Value,
@@ -108,6 +111,8 @@ mod tests {
         );
         assert_eq!(wire(&once(Command::Append { key: key(), value })), "ONCE c-7-0 42 40 APPEND k v");
         assert_eq!(wire(&once(Command::Delete { key: key() })), "ONCE c-7-0 42 40 DEL k");
+        let session = SessionId(Bytes::from_static(b"c-7-0"));
+        assert_eq!(wire(&Request::CloseSession { session }), "SESSION CLOSE c-7-0");
         assert_eq!(wire(&Request::Read(Query::Get { key: key() })), "GET k");
     }
 

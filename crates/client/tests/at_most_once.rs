@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_client::{
-    Action, AttemptId, CallId, Clerk, Command, Config, Event, Failure, Operation, Query, Refusal, Reply,
-    Request, Response, SessionId, Unsent,
+    Action, Actions, AttemptId, CallId, Clerk, Command, Config, Event, Failure, Operation, Query, Refusal,
+    Reply, Request, Response, SessionId, Unsent,
 };
 
 const WINDOW: u64 = 3;
@@ -51,6 +51,10 @@ impl Cluster {
                 Response::Session(SessionId(id))
             }
             Request::Read(Query::Get { .. }) => Response::Reply(Reply::Value(None)),
+            Request::CloseSession { session: SessionId(session) } => {
+                self.sessions.remove(session);
+                Response::Reply(Reply::Ok)
+            }
             Request::Once { session: SessionId(session), sequence, acknowledged, command } => {
                 self.once(session, *sequence, *acknowledged, command)
             }
@@ -115,6 +119,7 @@ struct World {
     events: Vec<Event>,
     fates: BTreeMap<u64, Fate>,
     moment: usize,
+    trace: Vec<Actions>,
 }
 
 impl World {
@@ -129,12 +134,14 @@ impl World {
             events: Vec::new(),
             fates: BTreeMap::new(),
             moment: 0,
+            trace: Vec::new(),
         }
     }
 
     fn step(&mut self, event: Event) {
         self.moment += 1;
         let actions = self.clerk.step(self.now_ms, event);
+        self.trace.push(actions.clone());
         self.wake_at_ms = actions.wake_at_ms;
         for action in actions.list {
             match action {
@@ -181,14 +188,15 @@ impl World {
             return;
         }
         let (key, value) = (Bytes::from_static(b"k"), Bytes::from(call.to_string()));
-        let operation = match how % 5 {
+        let operation = match how % 6 {
             0 | 1 => Operation::Write(Command::Put { key, value }),
             2 | 3 => Operation::Write(Command::Append { key, value }),
+            4 => Operation::Close,
             _ => Operation::Read(Query::Get { key }),
         };
         let is_write = matches!(operation, Operation::Write(_));
         self.fates.insert(call, Fate { begun_at: self.moment + 1, ended_at: None, outcome: None, is_write });
-        let deadline_ms = self.now_ms + [5, 500, 5_000, 50_000][how / 5 % 4];
+        let deadline_ms = self.now_ms + [5, 500, 5_000, 50_000][how / 6 % 4];
         self.step(Event::Call { call: CallId(call), operation, deadline_ms });
     }
 
@@ -262,7 +270,7 @@ impl World {
                 Ok(_) if fate.is_write => 1..=1,
                 Ok(_) | Err(Failure::NotExecuted { .. }) => 0..=0,
                 Err(Failure::InDoubt { .. }) => {
-                    assert!(fate.is_write, "a read is never in doubt");
+                    assert!(fate.is_write, "only a write is ever in doubt");
                     0..=1
                 }
             };
@@ -303,6 +311,19 @@ proptest! {
         }
         world.end();
         world.check();
+    }
+
+    #[test]
+    fn the_same_events_give_the_same_actions(script in prop::collection::vec(any::<u32>(), 0..100)) {
+        let trace = || {
+            let mut world = World::new();
+            for choice in &script {
+                world.happen(*choice);
+            }
+            world.end();
+            world.trace
+        };
+        prop_assert_eq!(trace(), trace());
     }
 }
 

@@ -36,6 +36,7 @@ struct Store {
     values: BTreeMap<Bytes, BytesMut>,
     replies: BTreeMap<(Bytes, Bytes), Frame>,
     sessions: u64,
+    closed: u64,
     /// What befalls the next commands, wherever they arrive.
     faults: VecDeque<Fault>,
 }
@@ -103,6 +104,10 @@ enum Answer {
 impl Store {
     fn answer(&mut self, arguments: &[Bytes]) -> Answer {
         match arguments {
+            [name, verb, _] if name == "SESSION" && verb == "CLOSE" => {
+                self.closed += 1;
+                Answer::Reply(Frame::simple("OK"))
+            }
             [name, ..] if name == "SESSION" => {
                 self.sessions += 1;
                 Answer::Reply(Frame::bulk(format!("s{}", self.sessions)))
@@ -286,6 +291,18 @@ async fn calls_overlap_on_one_connection_and_each_runs_once() {
     }
     lengths.sort_unstable();
     assert_eq!(lengths, (1..=500).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_closed_session_is_followed_by_a_new_one() {
+    let cluster = Cluster::default();
+    let clerk = blocking::Clerk::connect([cluster.server()]).unwrap();
+    for round in 1..=2 {
+        clerk.put("k", "v", LONG).unwrap();
+        clerk.close(LONG).unwrap();
+        let store = cluster.0.lock().unwrap();
+        assert_eq!((store.sessions, store.closed), (round, round));
+    }
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn tell(request: &Request) -> String {
             format!("once {} {sequence}/{acknowledged} {command}", text(session))
         }
         Request::Read(Query::Get { key }) => format!("get {}", text(key)),
+        Request::CloseSession { session: SessionId(session) } => format!("close {}", text(session)),
     }
 }
 
@@ -450,6 +451,42 @@ fn nobody_opens_a_session_for_calls_that_have_ended() {
     assert_eq!(stage.sends.len(), 2, "the try that was under way is the last");
     stage.put("k", "v", 100);
     assert!(stage.story.last().unwrap().ends_with("open"));
+}
+
+#[test]
+fn a_session_is_closed_when_nothing_is_under_way_in_it() {
+    let mut stage = Stage::with_session();
+    stage.put("k", "v", 5_000);
+    stage.call(Operation::Close, 5_000);
+    stage.expect(&["→ a:1 once s 2/1 put k", "call 3: Ok(Ok)"]);
+    stage.reply(3, Reply::Ok);
+    stage.call(Operation::Close, 5_000);
+    stage.expect(&["call 2: Ok(Ok)", "→ a:1 close s"]);
+    // The next write does not wait for that, nor does it use the session.
+    stage.put("k", "w", 5_000);
+    stage.expect(&["→ a:1 open"]);
+    stage.lose(4);
+    stage.sleep();
+    stage.reply(6, Reply::Ok);
+    stage.expect(&["→ b:1 close s", "call 4: Ok(Ok)"]);
+    let mut stage = Stage::three();
+    stage.call(Operation::Close, 5_000);
+    stage.expect(&["call 1: Ok(Ok)"]);
+}
+
+/// The close may be lost like anything else; then a write in doubt could run after one of the next session.
+#[test]
+fn a_session_with_a_write_in_doubt_is_not_closed() {
+    let mut stage = Stage::with_session();
+    stage.put("k", "v", 50);
+    stage.lose(3);
+    stage.sleep_to_the_end();
+    assert!(is_in_doubt(stage.last_outcome()));
+    stage.story.clear();
+    stage.call(Operation::Close, 5_000);
+    stage.put("k", "w", 5_000);
+    assert_eq!(stage.story[0], "call 3: Ok(Ok)");
+    assert!(stage.story[1].ends_with("once s 3/2 put k"), "{}", stage.story[1]);
 }
 
 #[test]
