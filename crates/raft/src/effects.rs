@@ -11,7 +11,7 @@ use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, WriteId
 /// 3. Hand `apply` to the state machine.
 /// 4. Answer `reads` once the state machine has applied up to the index each names.
 #[must_use = "dropping effects loses votes and acknowledgements"]
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Carries no promise of ours.
     pub send_now: Vec<Envelope>,
@@ -26,7 +26,7 @@ pub struct Effects {
 }
 
 /// A write, numbered, and the promises that rest on it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// Its number: one above the write before it.
     pub write: WriteId,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::canonical::Words;
 use crate::effects::{ReadOutcome, Refusal};
 use crate::member::Member;
 use crate::message::Body;
@@ -14,7 +15,7 @@ use crate::types::{Entry, Index, NodeId, Payload, Position, ReadToken, Round};
 use crate::verdict::{DropReason, Verdict};
 
 /// The memory of one leader in one term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     progress: BTreeMap<NodeId, Progress>,
     reads: Reads,
@@ -219,6 +220,18 @@ impl Leader {
         let commit = progress.heartbeat_commit(member.log.commit());
         progress.told(commit);
         member.send(to, Body::Heartbeat { round: self.reads.round(), commit });
+    }
+
+    pub(crate) fn canonical(&self, member: &Member, words: &mut Words<'_>) {
+        words.number(u64::from(self.heartbeat_ticks));
+        words.number(self.term_start.0);
+        let progress: BTreeMap<NodeId, &Progress> =
+            self.progress.iter().map(|(&id, progress)| (words.renamed(id), progress)).collect();
+        for (id, progress) in progress {
+            words.number(id.get());
+            progress.canonical(member.ticks, &member.limits, words);
+        }
+        self.reads.canonical(words);
     }
 
     /// Draws every conclusion from what is known now, in this order: what is committed, which reads are

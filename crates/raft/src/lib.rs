@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod effects;
 mod election;
 mod follower;

@@ -1,6 +1,7 @@
 //! What every role has: hard state, log, writes, timer, and the effects of the step under way. Knows nothing of
 //! what the roles do with it.
 
+use crate::canonical::Words;
 use crate::effects::{Effects, Persist};
 use crate::log::Log;
 use crate::membership::Membership;
@@ -16,7 +17,7 @@ use crate::writes::Writes;
 /// - The term never falls; within a term the vote is given once.
 /// - No entry is of a later term than the hard state's.
 /// - What this node promises leaves through [`Member::promise`] or [`Member::acknowledge`], never otherwise.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: NodeId,
     pub(crate) limits: Limits,
@@ -41,7 +42,7 @@ pub(crate) struct Member {
 }
 
 /// What the step under way must write.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct StepWrites {
     hard_state_changed: bool,
     /// The first entry that changed.
@@ -178,6 +179,24 @@ impl Member {
     /// known leader it is false, whatever reset the timer.
     pub(crate) fn has_lively_leader(&self) -> bool {
         self.leader.is_some() && self.timer_ticks < self.limits.election_ticks_min
+    }
+
+    /// Between two steps: nothing of one is under way.
+    pub(crate) fn canonical(&self, words: &mut Words<'_>) {
+        words.id(Some(self.id));
+        words.number(self.term().0);
+        words.id(self.vote());
+        words.id(self.leader);
+        for number in [self.applied.0, self.clock, u64::from(self.timer_ticks), u64::from(self.timeout_ticks)]
+        {
+            words.number(number);
+        }
+        let last = self.log.last().index;
+        words.position(self.log.base());
+        words.number(self.log.commit().0);
+        words.number(last.0);
+        self.log.between(self.log.base().index, last).for_each(|entry| words.entry(entry));
+        self.writes.canonical(words);
     }
 
     /// Ends the step: hands over what is committed, and puts all writes of the step into one.

@@ -110,7 +110,7 @@ impl Limits {
 }
 
 /// One member of the group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) member: Member,
     pub(crate) role: RoleState,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::canonical::Words;
 use crate::node::Limits;
 use crate::types::{Index, Round};
 
@@ -208,6 +209,22 @@ impl Progress {
         self.state == ProgressState::Replicate
             && self.inflight.is_empty()
             && self.told_commit < self.heartbeat_commit(commit)
+    }
+
+    pub(crate) fn canonical(&self, now_tick: u64, limits: &Limits, words: &mut Words<'_>) {
+        let sent_age = (now_tick - self.sent_tick).min(u64::from(limits.heartbeat_ticks));
+        let heard_age = (now_tick - self.heard_tick).min(u64::from(limits.election_ticks_max));
+        for number in [self.match_index.0, self.next_index.0, sent_age, heard_age, self.clock] {
+            words.number(number);
+        }
+        for number in [self.state as u64, u64::from(self.is_probe_out), self.echoed.0, self.told_commit.0] {
+            words.number(number);
+        }
+        words.length(self.inflight.len());
+        for &(last, bytes) in &self.inflight {
+            words.number(last.0);
+            words.length(bytes);
+        }
     }
 
     fn check(&self) {

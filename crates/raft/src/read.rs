@@ -1,5 +1,6 @@
 //! Linearizable reads: rounds of confirmation and the read index each confirms (thesis §6.4). Knows no messages.
 
+use crate::canonical::Words;
 use crate::types::{Index, ReadToken, Round};
 
 /// The reads of one leader in one term.
@@ -8,7 +9,7 @@ use crate::types::{Index, ReadToken, Round};
 /// - A read joins a round only at its start, before any message of the round has left: an echo of an earlier
 ///   message may be older than a write that another leader has acknowledged since.
 /// - One round at a time is in flight; what arrives meanwhile shares the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reads {
     /// The last round started.
     round: Round,
@@ -17,7 +18,7 @@ pub(crate) struct Reads {
 }
 
 /// A round in flight.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRound {
     /// The commit index when it started.
     pub(crate) index: Index,
@@ -59,6 +60,18 @@ impl Reads {
             return None;
         }
         self.confirming.take()
+    }
+
+    pub(crate) fn canonical(&self, words: &mut Words<'_>) {
+        words.number(self.round.0);
+        words.length(usize::from(self.confirming.is_some()));
+        if let Some(round) = &self.confirming {
+            words.number(round.index.0);
+            words.length(round.tokens.len());
+            round.tokens.iter().for_each(|token| words.number(token.0));
+        }
+        words.length(self.waiting.len());
+        self.waiting.iter().for_each(|token| words.number(token.0));
     }
 
     /// Leadership is lost: everyone who waits, in the order of arrival.

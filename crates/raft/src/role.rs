@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::canonical::Words;
 use crate::leader::Leader;
+use crate::member::Member;
 use crate::membership::Membership;
 use crate::types::NodeId;
 
@@ -32,7 +34,7 @@ impl fmt::Display for Role {
 }
 
 /// A role with its memory, which ends with the role.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum RoleState {
     Follower,
     PreCandidate(Ballot),
@@ -49,10 +51,19 @@ impl RoleState {
             Self::Leader(_) => Role::Leader,
         }
     }
+
+    pub(crate) fn canonical(&self, member: &Member, words: &mut Words<'_>) {
+        words.number(self.role() as u64);
+        match self {
+            Self::Follower => {}
+            Self::PreCandidate(ballot) | Self::Candidate(ballot) => ballot.canonical(words),
+            Self::Leader(leader) => leader.canonical(member, words),
+        }
+    }
 }
 
 /// Who said yes. Refusals are not counted: a lost election ends with the timer or a later term.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ballot {
     granted: BTreeSet<NodeId>,
 }
@@ -64,5 +75,11 @@ impl Ballot {
 
     pub(crate) fn is_won(&self, membership: &Membership) -> bool {
         membership.reached(|voter| self.granted.contains(&voter))
+    }
+
+    fn canonical(&self, words: &mut Words<'_>) {
+        let granted: BTreeSet<NodeId> = self.granted.iter().map(|&id| words.renamed(id)).collect();
+        words.length(granted.len());
+        granted.iter().for_each(|id| words.number(id.get()));
     }
 }

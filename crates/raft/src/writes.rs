@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::canonical::Words;
 use crate::types::{Index, WriteId};
 
 /// The writes of this process, in order.
@@ -72,6 +73,17 @@ impl Writes {
         }
         self.pending.push_back(Pending { write: self.issued, durable: last });
         self.issued
+    }
+
+    pub(crate) fn canonical(&self, words: &mut Words<'_>) {
+        words.number(self.issued.0 - self.synced.0);
+        words.number(self.hard_state.0.saturating_sub(self.synced.0));
+        words.number(self.durable.0);
+        words.length(self.pending.len());
+        for pending in &self.pending {
+            words.number(pending.write.0 - self.synced.0);
+            words.number(pending.durable.0);
+        }
     }
 
     /// The write and all before it are synced. Says whether that is news.
