@@ -67,7 +67,7 @@ pub enum Refusal {
         /// Who leads, as far as this node knows.
         leader: Option<NodeId>,
     },
-    /// The bound on what is not committed is reached: again after a commit.
+    /// The bound on what is not committed (of a read: on the reads that wait) is reached: again after a commit.
     Busy,
     /// The payload is above the limit of one entry.
     TooLarge,

@@ -46,7 +46,7 @@ impl Node {
     /// Changes nothing here; only says whether the vote would be given. A refusal names this node's own term, so
     /// that a candidate who is behind catches up and is not refused for ever.
     pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) -> Verdict {
-        if self.is_leader_lively() {
+        if self.has_better_leader_than(from) {
             return Err(DropReason::LeaderIsLively);
         }
         if term > self.member.term() && self.is_complete(last) {

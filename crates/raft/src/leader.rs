@@ -11,12 +11,14 @@ use crate::member::Member;
 use crate::message::Body;
 use crate::progress::{Progress, ProgressState};
 use crate::read::Reads;
-use crate::types::{Entry, Index, NodeId, Payload, Position, ReadToken, Round};
+use crate::types::{ENTRY_OVERHEAD_BYTES, Entry, Index, NodeId, Payload, Position, ReadToken, Round};
 use crate::verdict::{DropReason, Verdict};
 
 /// The memory of one leader in one term.
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
+    /// Everyone else, in ascending order: the keys of `progress`.
+    peers: Vec<NodeId>,
     progress: BTreeMap<NodeId, Progress>,
     reads: Reads,
     heartbeat_ticks: u32,
@@ -29,10 +31,10 @@ impl Leader {
     /// leader commit, and with it all before (thesis §3.6.2).
     pub(crate) fn begin(member: &mut Member) -> Self {
         let last = member.log.last().index;
-        let others = member.membership.others(member.id);
-        let progress = others.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
+        let peers = member.membership.others(member.id);
+        let progress = peers.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
         let mut leader =
-            Self { progress, reads: Reads::default(), heartbeat_ticks: 0, term_start: last.next() };
+            Self { peers, progress, reads: Reads::default(), heartbeat_ticks: 0, term_start: last.next() };
         member.leader = Some(member.id);
         leader.append(member, Payload::Noop);
         leader
@@ -78,7 +80,7 @@ impl Leader {
         }
         let payload = Payload::Data(payload);
         let uncommitted = member.log.uncommitted_bytes();
-        let entry_cost = payload.len() + crate::types::ENTRY_OVERHEAD_BYTES;
+        let entry_cost = payload.len() + ENTRY_OVERHEAD_BYTES;
         // One entry may always be under way, however small the bound.
         if uncommitted > 0 && uncommitted + entry_cost > member.limits.uncommitted_bytes_max {
             return Err(Refusal::Busy);
@@ -90,9 +92,7 @@ impl Leader {
     fn append(&mut self, member: &mut Member, payload: Payload) -> Position {
         let position = Position::new(member.term(), member.log.last().index.next());
         member.append(vec![Entry { position, payload }]);
-        for id in member.membership.others(member.id) {
-            self.replicate(member, id);
-        }
+        self.settle(member);
         position
     }
 
@@ -116,7 +116,6 @@ impl Leader {
         }
         let progress = self.heard(member, from);
         progress.advance(matched);
-        self.replicate(member, from);
         self.settle(member);
         Ok(())
     }
@@ -135,7 +134,7 @@ impl Leader {
         // The follower's hint skips its terms that are not ours; this skips ours that are not the follower's.
         let common = member.log.highest_not_above(hint);
         progress.regress_next(base, common.index);
-        self.replicate(member, from);
+        self.settle(member);
         Ok(())
     }
 
@@ -198,7 +197,6 @@ impl Leader {
         match progress.state() {
             ProgressState::Probe => {
                 progress.forget_probe();
-                self.replicate(member, from);
             }
             // Asks for what is in flight without sending it again: rejected if it was lost.
             ProgressState::Replicate => {
@@ -210,8 +208,8 @@ impl Leader {
 
     fn heartbeat_everyone(&mut self, member: &mut Member) {
         self.heartbeat_ticks = 0;
-        for id in member.membership.others(member.id) {
-            self.heartbeat(member, id);
+        for place in 0..self.peers.len() {
+            self.heartbeat(member, self.peers[place]);
         }
     }
 
@@ -234,12 +232,16 @@ impl Leader {
         self.reads.canonical(words);
     }
 
-    /// Draws every conclusion from what is known now, in this order: what is committed, which reads are
-    /// confirmed, who must be told.
+    /// Draws every conclusion from what is known now, in this order: what is committed, what can be sent (and
+    /// carries that), which reads are confirmed, and who must be told by a message of its own.
     fn settle(&mut self, member: &mut Member) {
         self.advance_commit(member);
+        for place in 0..self.peers.len() {
+            self.replicate(member, self.peers[place]);
+        }
         self.advance_reads(member);
-        for id in member.membership.others(member.id) {
+        for place in 0..self.peers.len() {
+            let id = self.peers[place];
             if self.progress[&id].needs_commit_notice(member.log.commit()) {
                 self.heartbeat(member, id);
             }

@@ -1,4 +1,106 @@
-//! Raft consensus as a pure step function.
+//! Raft consensus as a pure step function: [`Node::step`] takes one [`Input`] and gives the [`Effects`] that are
+//! owed for it. It reads no clock, draws no entropy, opens nothing and waits for nothing; whoever calls it owns the
+//! timer, the disk and the network. The same inputs give the same effects, always.
+//!
+//! This page tells the protocol once, in the order of the files. The files refer to it, and to Ongaro's thesis
+//! (*Consensus: Bridging Theory and Practice*, 2014), by section.
+//!
+//! # The caller's part
+//!
+//! After each step, in the order of the fields of [`Effects`]: send `send_now`; queue `persist` behind all writes
+//! before it, and once it is **synced** send its `send_after` and step [`Input::Persisted`] with its number; hand
+//! `apply` to the state machine; answer `reads` once the state machine is that far. Sending and writing may run side
+//! by side. Messages may be lost, repeated, delayed and delivered in any order; writes may not: they complete in the
+//! order of their numbers. A process that cannot sync must end.
+//!
+//! # Numbers, messages, effects (`types`, `message`, `effects`)
+//!
+//! A log entry is named by its [`Position`], the term in which a leader created it and its index. What a peer sends
+//! becomes a [`Run`] at the gate, which is a slice of a log that cannot be malformed; whoever holds one need not ask.
+//!
+//! A promise is a message that other nodes may rely on after this one crashes: a granted vote, an acknowledgement of
+//! entries, or just speaking in a term. It must not leave before what it rests on is durable, so it lies **inside**
+//! the write that makes it so ([`Persist::send_after`]) and cannot be reached before. Where an answer rests on a write
+//! that is under way already, an empty write behind it carries the answer; where all is durable, it leaves at once.
+//!
+//! # One step (`node`, `member`, `role`, `verdict`)
+//!
+//! A node is a `Member` (term and vote, log, writes under way, timer, and the effects of the step in progress) in one
+//! of four roles. The term rule stands in one place for all of them: a message of a later term makes this node enter
+//! that term as a follower; one of an earlier term is dropped, and its sender told. At the end of a step all that
+//! must be written is one write.
+//!
+//! Peers are weather. What a message asks that cannot be is dropped and counted ([`Node::dropped`]), and no message
+//! panics. This node's own bookkeeping is not weather: its invariants are asserted, in release builds too, because a
+//! node that doubts its memory must stop.
+//!
+//! # Elections (`election`)
+//!
+//! A follower that does not hear from a leader for an election timeout asks first whether it **could** win
+//! (pre-vote, §9.6): nobody's term changes by that. With a majority of answers it enters the next term, votes for
+//! itself, and asks for votes; requests and own vote count only once that is durable. Votes go to logs that are at
+//! least as complete (§3.6.1), one in each term. The timeout is drawn anew each time, so that split votes end.
+//!
+//! A refusal carries the term of who refuses: a node whose term is behind learns it and asks again at once, so that
+//! no pre-vote is refused for ever for its term alone. A node that hears from its leader ignores campaigns and their
+//! terms (§4.2.3); a leader that has not heard from a majority for the longest election timeout steps down (§6.2).
+//! Together they let a node that is cut off, or hears only half the group, return without deposing anybody. A node
+//! that did enter a later term answers the leader's messages with it; that costs one election.
+//!
+//! # Following (`follower`, `log`, `writes`)
+//!
+//! An append says what it follows. A follower that does not hold that rejects it, and hints at the highest position
+//! of its own that could be common; the leader takes the highest of its own at or below the hint. So one rejection
+//! skips a whole term of conflict on either side (§3.5). Entries are replaced only from the first **real** conflict
+//! on: an append that was overtaken by a longer one truncates nothing.
+//!
+//! An entry that was replaced while its write was under way is durable by its newer write alone: pending writes are
+//! clamped when the log is rewritten, and an acknowledgement waits for a number, never for a position.
+//!
+//! A follower commits at most what an append has proven equal, not its own end of the log. It hands committed
+//! entries over at once, even if its own sync is still under way: committed is what a majority has.
+//!
+//! # Leading (`leader`, `progress`, `quorum`, `membership`)
+//!
+//! A term begins with a no-op: only an entry of its own term can a leader commit by counting, and with it all before
+//! (§3.6.2, figure 8). It sends entries while its own disk writes them, and counts itself only up to its own durable
+//! index.
+//!
+//! A follower is **probed**, one append at a time, until one is accepted; then appends are **replicated** without
+//! waiting, within bounds of messages and bytes. On a network without loss each entry goes to each follower once. If
+//! an append is unanswered for a heartbeat while the follower answers heartbeats, the leader asks for its last index
+//! without entries: the answer acknowledges, or rejects and leads back to probing. An unreachable follower costs
+//! heartbeats only.
+//!
+//! Every append carries the commit index. When it advances and nothing is in flight to a follower, a heartbeat tells
+//! it at once, since followers answer clients from what they have applied; while something is in flight, the answer
+//! to that is the moment. A heartbeat names a commit index at most as far as the follower is known to hold the log.
+//!
+//! # Linearizable reads (`read`)
+//!
+//! A leader that has committed an entry of its own term notes its commit index and asks everyone, in a numbered
+//! **round** that heartbeats carry, whether it still leads; when a majority has echoed it in this term the index is
+//! confirmed (§6.4). A read joins a round only before its first message has left. One round is in flight at a time;
+//! what arrives meanwhile shares the next; the heartbeat tick repeats a round that was lost. When leadership is lost
+//! all waiting reads are refused at once. No lease, no clock.
+//!
+//! Heartbeat answers also carry each follower's clock, an opaque number; [`Node::majority_clock`] is what a majority
+//! of the clocks has reached, by the function that finds the commit index.
+//!
+//! # Limits
+//!
+//! [`Limits`] bounds an entry, an append, what is in flight to one follower, what is not committed, and the reads
+//! that wait. Past the last two the answer is [`Refusal::Busy`].
+//!
+//! # What is not here
+//!
+//! - **Snapshots.** The log stays in memory as a whole, its base is (0, 0), and a follower is always brought up to
+//!   date entry by entry. The base position is carried everywhere, so that a compacted log can come without a change
+//!   of form.
+//! - **Changes of membership.** The voters are given at the start. [`Membership`] knows joint configurations and
+//!   learners, and every majority is asked of it.
+//! - **Transfer of leadership**, and a preference among equal candidates.
+//! - **Byzantine peers.** A wrong message stops nobody, but a peer that lies consistently can make a group lie.
 
 #![forbid(unsafe_code)]
 

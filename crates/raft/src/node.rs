@@ -197,7 +197,7 @@ impl Node {
             return Ok(());
         }
         let is_campaign = matches!(body, Body::Vote { .. });
-        if is_campaign && term != self.member.term() && self.is_leader_lively() {
+        if is_campaign && term != self.member.term() && self.has_better_leader_than(from) {
             return Err(DropReason::LeaderIsLively);
         }
         if term < self.member.term() {
@@ -235,9 +235,10 @@ impl Node {
         }
     }
 
-    /// Whether this node leads, or hears from who does.
-    pub(crate) fn is_leader_lively(&self) -> bool {
-        matches!(self.role, RoleState::Leader(_)) || self.member.has_lively_leader()
+    /// Whether this node leads, or hears from who does. A leader that campaigns itself leads no more.
+    pub(crate) fn has_better_leader_than(&self, candidate: NodeId) -> bool {
+        let leads = matches!(self.role, RoleState::Leader(_));
+        leads || (self.member.has_lively_leader() && self.member.leader != Some(candidate))
     }
 
     /// The sender leads the current term: there is at most one, so whoever else says so is wrong.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
-use harness::{Cluster, Flight, node_id, show, test_limits};
+use harness::{Cluster, Flight, show, test_limits};
 use quorate_raft::{
     Body, Entry, HardState, Index, Input, Message, NodeId, Payload, Position, ProgressState, ReadToken, Role,
     Run, Term,
@@ -444,9 +444,8 @@ fn play_all(folder: &str) {
     paths.sort();
     assert!(!paths.is_empty());
     for path in paths {
-        println!("{}", path.display());
         let mut player = Player { cluster: Cluster::new(1, 1, test_limits()) };
-        goldenscript::run(&mut player, &path).expect("a script that can be read");
+        goldenscript::run(&mut player, &path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }
 

@@ -70,7 +70,14 @@ impl Checker {
     }
 
     /// Whatever leaves must be held by the disk, were it cut off at this instant.
-    pub(crate) fn on_send(&self, from: NodeId, to: NodeId, message: &Message, disk: &Disk) {
+    pub(crate) fn on_send(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        message: &Message,
+        disk: &Disk,
+        node: Option<&Node>,
+    ) {
         let HardState { term, vote } = disk.hard_state;
         match &message.body {
             Body::PreVote { .. } | Body::PreVoteReply { granted: true } => return,
@@ -86,11 +93,13 @@ impl Checker {
                     "{from} promised a vote that is not durable"
                 );
             }
-            // A later write of a later term may be on the disk by now and have replaced the entries: then this
-            // is a promise kept until the term in which it ended, like one that was long on its way.
+            // Once the node has gone on to a later term the entries may have been replaced: then this is a
+            // promise that was kept until that term, like one that was long on its way.
             Body::Appended { matched } => {
-                let is_held = disk.entries.len() as u64 >= matched.0;
-                assert!(term > message.term || is_held, "{from} acknowledged {matched} before it is durable");
+                let is_later = node.is_none_or(|node| node.term() > message.term);
+                let in_memory = node.and_then(|node| node.term_at(*matched));
+                let is_held = *matched == Index::ZERO || disk.term_at(*matched) == in_memory;
+                assert!(is_later || is_held, "{from} acknowledged {matched} before it is durable");
             }
             Body::PreVoteReply { granted: false }
             | Body::VoteReply { granted: false }

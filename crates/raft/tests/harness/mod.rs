@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_raft::{
     Config, Effects, Entry, Envelope, HardState, Index, Input, Limits, Message, Node, NodeId, Persist,
-    Position, ReadOutcome, ReadToken, Refusal, Restored,
+    Position, ReadOutcome, ReadToken, Refusal, Restored, Term,
 };
 
 use check::Checker;
@@ -34,6 +34,13 @@ impl Disk {
             self.entries.truncate(kept);
             self.entries.extend_from_slice(entries);
         }
+    }
+}
+
+impl Disk {
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        let offset = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.entries.get(offset).map(|entry| entry.position.term)
     }
 }
 
@@ -182,7 +189,8 @@ impl Cluster {
 
     fn send(&mut self, from: NodeId, envelopes: Vec<Envelope>) {
         for Envelope { to, message } in envelopes {
-            self.check.on_send(from, to, &message, &self.servers[&from].disk);
+            let server = &self.servers[&from];
+            self.check.on_send(from, to, &message, &server.disk, server.node.as_ref());
             *self.sent.entry(show::kind(&message.body)).or_default() += 1;
             self.network.push_back(Flight { from, to, message });
         }
