@@ -5,6 +5,7 @@
 mod command;
 mod config;
 mod connection;
+mod demo;
 mod disk_thread;
 mod file_disk;
 mod listener;
@@ -12,6 +13,7 @@ mod outbox;
 mod replica_loop;
 mod server;
 mod shared;
+mod shell;
 mod transport;
 
 use std::io::IsTerminal;
@@ -32,6 +34,16 @@ struct Cli {
 enum Command {
     /// Runs one server in the foreground
     Serve(Box<config::ServeArgs>),
+    /// Runs three servers on this machine until Ctrl-C
+    Demo(demo::DemoArgs),
+    /// Sets the value of a key
+    Put(shell::WriteArgs),
+    /// Adds to the end of a key's value, and prints its new length
+    Append(shell::WriteArgs),
+    /// Prints the value of a key
+    Get(shell::GetArgs),
+    /// Shows the servers and their roles
+    Status(shell::StatusArgs),
 }
 
 /// Wrong usage, as clap has it.
@@ -49,6 +61,11 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Demo(args) => demo::demo(&args),
+        Command::Put(args) => shell::put(args),
+        Command::Append(args) => shell::append(args),
+        Command::Get(args) => shell::get(args),
+        Command::Status(args) => shell::status(&args),
     }
 }
 

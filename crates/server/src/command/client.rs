@@ -108,7 +108,7 @@ impl Client {
             text(&self.name),
             now.saturating_duration_since(self.connected).as_secs(),
             now.saturating_duration_since(self.active).as_secs(),
-            self.last.map_or_else(|| "NULL".to_owned(), |spec| spec.full_name()),
+            self.last.map_or_else(|| "NULL".to_owned(), Spec::full_name),
             self.protocol.number(),
             text(&self.library),
             text(&self.library_version),
