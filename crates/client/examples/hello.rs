@@ -8,14 +8,26 @@
 //! Kill a server while it runs: the numbers go on, none is missing and none comes twice.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use quorate_client::blocking::Clerk;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+#[expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
-fn main() -> Result<(), Box<dyn Error>> {
+fn run() -> Result<(), Box<dyn Error>> {
     let mut servers: Vec<String> = std::env::args().skip(1).collect();
     if servers.is_empty() {
         servers = [6379, 6380, 6381].map(|port| format!("127.0.0.1:{port}")).into();
