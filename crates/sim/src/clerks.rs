@@ -230,6 +230,10 @@ fn translated(request: &client::Request) -> (Question, Option<Operation>) {
         client::Request::OpenSession { ttl_ms } => {
             (Question::Session, Some(Operation::Write(Write::OpenSession { ttl_ms: *ttl_ms })))
         }
+        client::Request::CloseSession { session } => {
+            let close = session_of(session).map(|session| Operation::Write(Write::CloseSession { session }));
+            (Question::Session, close)
+        }
         client::Request::Read(client::Query::Get { key }) => {
             (Question::Get, Some(Operation::Read(Query::Get { key: key.clone() })))
         }
@@ -241,14 +245,17 @@ fn translated(request: &client::Request) -> (Question, Option<Operation>) {
                 client::Command::Append { key, value } => (Question::Append, Command::Append { key, value }),
                 client::Command::Delete { key } => (Question::Delete, Command::Delete { keys: vec![key] }),
             };
-            let session = std::str::from_utf8(&session.0).ok().and_then(|text| text.parse::<SessionId>().ok());
-            let write = session.map(|session| {
+            let write = session_of(session).map(|session| {
                 let (seq, acknowledged) = (Seq(*sequence), Seq(*acknowledged));
                 Operation::Write(Write::Once { session, seq, acknowledged, command })
             });
             (question, write)
         }
     }
+}
+
+fn session_of(session: &client::SessionId) -> Option<SessionId> {
+    std::str::from_utf8(&session.0).ok()?.parse().ok()
 }
 
 /// What a Clerk reads in a server's answer.

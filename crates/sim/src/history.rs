@@ -59,6 +59,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The value in it.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::Value(bytes) => Some(bytes),
+            Self::Ok | Self::Nil | Self::Integer(_) | Self::NotExecuted | Self::Unknown => None,
+        }
+    }
+
     /// What this answer means for an operation that was sent once.
     pub fn of(reply: &Reply) -> Self {
         match reply {

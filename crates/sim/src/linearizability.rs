@@ -8,10 +8,15 @@
 //!   placing it later cannot open a way that placing it now closes;
 //! - operations whose outcome is unknown are placed only where they change the state, and after all others were
 //!   tried: they may also never take effect. Those that lead towards a value seen later are *hinted*; the search
-//!   is repeated with a growing allowance of unhinted ones, and refuses only when no allowance was in the way;
+//!   is repeated with a growing allowance of unhinted ones in a row, and refuses only when no allowance was in
+//!   the way;
 //! - on a key that is only appended to, each state must be a prefix of every value seen later;
 //! - of two branches with the same state and the same completed operations placed, the one that has used fewer
 //!   unknown operations can do all that the other can (memoisation with dominance).
+//!
+//! Whoever knows more than the history, such as the order of the log, may suggest it as *ranks*: they decide what is
+//! tried first and nothing else, so an order that is found is an order, and one that is refused was refused by the
+//! whole search.
 //!
 //! A value is known by its length and two rolling hashes, so that an append costs the same on a long value.
 
@@ -26,7 +31,7 @@ use crate::prng::Prng;
 /// Branches after which a search is given up. Giving up is a failure, never a pass.
 const BRANCHES_MAX: u64 = 5_000_000;
 
-/// Unhinted operations that the search may place, try by try.
+/// Unhinted open operations that the search may place in a row, try by try.
 const ALLOWANCES: [u32; 10] = [0, 1, 2, 3, 4, 6, 8, 12, 16, u32::MAX];
 
 /// How far ahead hints are looked for, in completed operations.
@@ -52,7 +57,15 @@ pub enum Refused {
 /// # Errors
 /// Where no order explains the answers.
 pub fn check(operations: &[&Operation]) -> Result<(), Refused> {
-    let mut search = Search::new(operations);
+    check_ranked(operations, &vec![None; operations.len()])
+}
+
+/// Like [`check`], with a suggestion for each operation of when it took effect.
+///
+/// # Errors
+/// Where no order explains the answers, whatever was suggested.
+pub fn check_ranked(operations: &[&Operation], ranks: &[Option<u64>]) -> Result<(), Refused> {
+    let mut search = Search::new(operations, ranks);
     for allowance in ALLOWANCES {
         match search.run(allowance) {
             Verdict::Order => return Ok(()),
@@ -216,6 +229,8 @@ struct Known {
     value: Option<Bytes>,
     /// The print of each prefix of `value`, once asked for.
     prefixes: Vec<Print>,
+    /// When it took effect, by suggestion.
+    rank: Option<u64>,
     /// Stands for the operation in the exclusive-or that names a set of placed operations.
     mark: u128,
 }
@@ -225,6 +240,8 @@ struct Known {
 struct Open {
     call: Stamp,
     effect: Effect,
+    /// When it took effect, by suggestion.
+    rank: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +271,8 @@ struct Choice {
 struct Search {
     known: Vec<Known>,
     open: Vec<Open>,
+    /// Open operations with a rank, in its order.
+    ranked: Vec<usize>,
     /// Something replaces or deletes the value.
     has_resets: bool,
     /// A ring through `known` of what is not placed, in the order of calls; `known.len()` is its start and end.
@@ -270,32 +289,29 @@ struct Search {
 }
 
 impl Search {
-    fn new(operations: &[&Operation]) -> Self {
+    fn new(operations: &[&Operation], ranks: &[Option<u64>]) -> Self {
         let mut marks = Prng::new(0x51_6E_A9);
         let mut known = Vec::new();
         let mut open = Vec::new();
-        for (input, operation) in operations.iter().enumerate() {
+        for (input, (operation, rank)) in operations.iter().zip(ranks).enumerate() {
+            let rank = *rank;
             let (call, effect) = (operation.call, Effect::of(&operation.action));
             match (operation.returned, answer_of(&operation.outcome)) {
                 (Some(returned), Some(answer)) => {
                     let mark = (u128::from(marks.draw()) << 64) | u128::from(marks.draw());
-                    let value = match &operation.outcome {
-                        Outcome::Value(bytes) => Some(bytes.clone()),
-                        Outcome::Ok
-                        | Outcome::Nil
-                        | Outcome::Integer(_)
-                        | Outcome::NotExecuted
-                        | Outcome::Unknown => None,
-                    };
-                    known.push(Known { input, call, returned, effect, answer, value, prefixes: Vec::new(), mark });
+                    let value = operation.outcome.value().cloned();
+                    let prefixes = Vec::new();
+                    known.push(Known { input, call, returned, effect, answer, value, prefixes, rank, mark });
                 }
                 (_, None) if operation.outcome == Outcome::NotExecuted || !operation.is_write() => {}
-                (_, _) => open.push(Open { call, effect }),
+                (_, _) => open.push(Open { call, effect, rank }),
             }
         }
         known.sort_by_key(|operation| operation.call);
         open.sort_by_key(|operation| operation.call);
         let end = known.len();
+        let mut ranked: Vec<usize> = (0..open.len()).filter(|at| open[*at].rank.is_some()).collect();
+        ranked.sort_by_key(|at| open[*at].rank);
         let resets = |effect: &Effect| matches!(effect, Effect::Put { .. } | Effect::Delete);
         Self {
             has_resets: known.iter().any(|o| resets(&o.effect)) || open.iter().any(|o| resets(&o.effect)),
@@ -304,6 +320,7 @@ impl Search {
             used: vec![0; open.len().div_ceil(64)],
             known,
             open,
+            ranked,
             unhinted: 0,
             state: None,
             set: 0,
@@ -367,7 +384,7 @@ impl Search {
 
     /// What may come next, best last. One operation alone where it is certainly no mistake.
     fn candidates(&mut self) -> Vec<Step> {
-        let (line, _) = self.line();
+        let (line, first_return) = self.line();
         let mut fitting = Vec::new();
         for at in &line {
             let operation = &self.known[*at];
@@ -382,11 +399,24 @@ impl Search {
         if self.placed >= self.longest.0 {
             self.longest = (self.placed, line.iter().map(|at| self.known[*at].input).collect());
         }
-        // The one that returned first is the likeliest, so it is tried first.
-        fitting.sort_by_key(|at| std::cmp::Reverse(self.known[*at].returned));
+        // Without a suggestion the one that returned first is the likeliest, so it is tried first.
+        fitting.sort_by_key(|at| {
+            let Known { rank, returned, .. } = &self.known[*at];
+            std::cmp::Reverse((rank.unwrap_or(0), *returned))
+        });
+        let first_rank = line.iter().filter_map(|at| self.known[*at].rank).min();
+        let suggested = self.suggested(first_rank, first_return);
         let placed = fitting.into_iter().map(|at| Step::Place(Placed::Known(at)));
         let look = if self.open.is_empty() { None } else { Some(Step::LookForOpen) };
-        look.into_iter().chain(placed).collect()
+        look.into_iter().chain(placed).chain(suggested).collect()
+    }
+
+    /// The open operation that took effect before all who are next in line, by suggestion.
+    fn suggested(&self, first_rank: Option<u64>, first_return: Stamp) -> Option<Step> {
+        let at = *self.ranked.iter().find(|at| !self.is_used(**at))?;
+        let Open { call, rank, .. } = &self.open[at];
+        let is_next = *call < first_return && first_rank.is_none_or(|first| *rank < Some(first));
+        is_next.then_some(Step::Place(Placed::Open { at, hinted: true }))
     }
 
     /// Open operations that may come next, hinted ones last; and whether the allowance held some back.
@@ -461,6 +491,7 @@ impl Search {
                 self.state = self.known[at].effect.apply(self.state).0;
                 self.set ^= self.known[at].mark;
                 self.placed += 1;
+                self.unhinted = 0;
                 let (previous, next) = (self.previous[at], self.next[at]);
                 self.next[previous] = next;
                 self.previous[next] = previous;

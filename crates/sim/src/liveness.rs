@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_raft::{Index, Role};
 
+use crate::effects::Effects;
 use crate::history::{Action, Operation, Outcome};
 use crate::host::Host;
 use crate::invariants::{Violation, connection_order, exactly_once};
@@ -145,21 +146,26 @@ impl World {
             let id = self.history.call(now, u32::MAX, 0, key, Action::Get);
             self.history.returned(now, id, outcome);
         }
-        check_linearizability(self.history.operations())
+        check_linearizability(self.history.operations(), effects)
     }
 }
 
-/// Each key on its own.
+/// Each key on its own. The order of effects is suggested to the search, and decides nothing.
 ///
 /// # Errors
 /// If no order explains the answers that some key gave.
-pub fn check_linearizability(operations: &[Operation]) -> Result<(), Violation> {
+pub fn check_linearizability(operations: &[Operation], effects: &Effects) -> Result<(), Violation> {
     let mut keys: BTreeMap<&Bytes, Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
         keys.entry(&operation.key).or_default().push(operation);
     }
     for (key, operations) in keys {
-        let story = match linearizability::check(&operations) {
+        let rank = |operation: &&Operation| {
+            let ran = operation.token().and_then(|token| effects.ran(token))?;
+            ran.at.first().map(|number| number.0)
+        };
+        let ranks: Vec<Option<u64>> = operations.iter().map(rank).collect();
+        let story = match linearizability::check_ranked(&operations, &ranks) {
             Ok(()) => continue,
             Err(Refused::TooLarge) => format!("{} operations: the search was given up", operations.len()),
             Err(Refused::NoOrder { placed, stuck }) => {
