@@ -23,7 +23,7 @@ pub use folder::{Folder, FolderConfig, FolderError};
 pub use identity::{ClusterId, Identity, IdentityError, Incarnation, Member};
 pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
 pub use recovery::{Cut, Damage, LogError, Outcome};
-pub use sim_disk::SimDisk;
+pub use sim_disk::{DiskBug, SimDisk};
 pub use wal::{
     IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,
     WriteError,

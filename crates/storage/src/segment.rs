@@ -1,4 +1,5 @@
-//! A segment before it is begun: its file, filled with zeros and synced, its name too. Knows nothing of records.
+//! A segment before it is begun: its file, filled with zeros and synced, its name too. Knows nothing of
+//! records.
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::record::{LogOffset, segment_number};

@@ -24,6 +24,22 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
+/// A mistake that a log could make, put back: the disk behaves as if storage had made it. For those who prove
+/// that they would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskBug {
+    /// Files are not synced where they should be: a promise before its sync, a segment rotated without one.
+    SkipsFileSyncs,
+    /// The folder is not synced after a file is made or renamed.
+    SkipsFolderSyncs,
+    /// A failed sync is taken for done.
+    HidesSyncErrors,
+    /// What is cut off, or was used before, is not overwritten with zeros.
+    ForgetsZeros,
+    /// What recovery reads is not written anew, so what the process before left in the cache stays there.
+    TrustsWhatItReads,
+}
+
 #[derive(Clone, Default)]
 struct State {
     files: BTreeMap<u64, SimFile>,
@@ -40,6 +56,7 @@ struct State {
     crash_at: Option<(u64, u64)>,
     fail_at: Option<u64>,
     fail_next_sync: bool,
+    bug: Option<DiskBug>,
 }
 
 #[derive(Clone)]
@@ -89,6 +106,11 @@ impl SimDisk {
         self.state().fail_next_sync = true;
     }
 
+    /// From now on the disk behaves as if storage had this bug.
+    pub fn put_back(&self, bug: DiskBug) {
+        self.state().bug = Some(bug);
+    }
+
     /// Limits the bytes of all files together.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         self.state().capacity_bytes = capacity_bytes;
@@ -97,7 +119,11 @@ impl SimDisk {
     /// The process dies: its handles and its lock with it. Unsynced bytes stay readable, and can be lost
     /// later.
     pub fn crash_process(&self) {
-        self.state().begin_life();
+        let mut state = self.state();
+        state.begin_life();
+        if state.has(DiskBug::TrustsWhatItReads) {
+            state.files.values_mut().for_each(SimFile::leave_in_cache);
+        }
     }
 
     /// The power fails: of what was not synced, a subset drawn from `seed` survives. Seeds 0 and 1 are the
@@ -230,7 +256,7 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let error = |source: io::Error| DiskError::folder(DiskOperation::SyncFolder, source);
         let fate = state.next_fate().map_err(error)?;
-        if matches!(fate, Fate::Done) {
+        if matches!(fate, Fate::Done) && !state.has(DiskBug::SkipsFolderSyncs) {
             state.synced_names = state.names.clone();
             state.unsynced_names.clear();
         }
@@ -326,8 +352,22 @@ impl DiskFile for SimHandle {
             Fate::Failed => 0,
             Fate::Cut(draw) => draw.up_to(bytes.len()),
         };
-        state.file(self.file).write(from, &bytes[..length]);
+        let reads_the_same = state.file(self.file).live.get(from..from + length) == Some(&bytes[..length]);
+        if !(reads_the_same && state.has(DiskBug::TrustsWhatItReads)) {
+            state.file(self.file).write(from, &bytes[..length]);
+        }
         fate.result().map_err(error)
+    }
+
+    fn write_zeros(&mut self, offset: u64, length: u64) -> Result<(), DiskError> {
+        let end = offset + length;
+        let mut state = self.disk.state();
+        self.check_life(&state, DiskOperation::Write)?;
+        let forgotten =
+            if state.has(DiskBug::ForgetsZeros) { state.file(self.file).live.len() as u64 } else { 0 };
+        drop(state);
+        let offset = offset.max(forgotten).min(end);
+        self.write_at(offset, &vec![0; usize::try_from(end - offset).expect("a length in memory")])
     }
 
     fn sync_data(&mut self) -> Result<(), DiskError> {
@@ -341,10 +381,14 @@ impl DiskFile for SimHandle {
         }
         let operation = state.operations;
         match &fate {
+            Fate::Done if state.has(DiskBug::SkipsFileSyncs) => {}
             Fate::Done => state.file(self.file).sync(),
             Fate::Failed => state.file(self.file).drop_unsynced(&mut Draw::new(operation)),
             // Whatever subset a cut sync wrote, a later power cut draws anew.
             Fate::Cut(_) => {}
+        }
+        if matches!(fate, Fate::Failed) && state.has(DiskBug::HidesSyncErrors) {
+            return Ok(());
         }
         fate.result().map_err(error)
     }
@@ -364,6 +408,10 @@ impl State {
             return Ok(Fate::Failed);
         }
         Ok(Fate::Done)
+    }
+
+    fn has(&self, bug: DiskBug) -> bool {
+        self.bug == Some(bug)
     }
 
     fn check_alive(&self) -> Result<(), io::Error> {

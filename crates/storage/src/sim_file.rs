@@ -98,6 +98,14 @@ impl SimFile {
         });
     }
 
+    /// What is not synced stays readable, and will not become durable by itself.
+    pub(crate) fn leave_in_cache(&mut self) {
+        for sector in self.unsynced.values_mut() {
+            sector.dirty = false;
+            sector.versions.truncate(1);
+        }
+    }
+
     pub(crate) fn crash_power(&mut self, survival: Survival, draw: &mut Draw) {
         let mut size = self.synced_size;
         for (number, sector) in std::mem::take(&mut self.unsynced) {

@@ -12,22 +12,24 @@ const STEPS: usize = 40;
 const POWER_SEEDS: u64 = 6;
 
 /// How far a run has come: contents after 0, 1, 2, … writes, and which of them may be on the disk.
-struct Run {
+pub(crate) struct Run {
     contents: Vec<Content>,
     /// The log was made, so that its loss would be noticed.
     is_made: bool,
     synced: usize,
+    /// A step failed, and it ended there.
+    stopped: bool,
 }
 
 impl Run {
     /// Runs the steps until the disk crashes, or to the end.
-    fn new(disk: &SimDisk, steps: &[Step]) -> Self {
-        let mut run = Self { contents: vec![Content::default()], is_made: false, synced: 0 };
+    pub(crate) fn new(disk: &SimDisk, steps: &[Step]) -> Self {
+        let mut run = Self { contents: vec![Content::default()], is_made: false, synced: 0, stopped: false };
         let Ok((mut wal, _)) = open(disk, &config()) else { return run };
         run.is_made = true;
         for step in steps {
             if run.step(disk, &mut wal, step).is_none() {
-                assert!(disk.is_crashed(), "failed without a crash");
+                run.stopped = true;
                 break;
             }
         }
@@ -55,13 +57,9 @@ impl Run {
             }
             Step::Prepare => wal.prepare_next().ok(),
             Step::Piece => wal.prepare_step().ok(),
-            // What the buffer held dies with the process; what came back is durable from then on.
             Step::Reopen => {
                 wal.sync().ok()?;
                 self.synced = self.written();
-                if disk.is_crashed() {
-                    return None;
-                }
                 *wal = open(disk, &existing()).ok()?.0;
                 Some(())
             }
@@ -73,7 +71,7 @@ impl Run {
     }
 
     /// Recovers, and checks what comes back; `None` if the disk crashed meanwhile.
-    fn recover(&self, disk: &SimDisk, what: &str) -> Option<(Wal, Content)> {
+    pub(crate) fn recover(&self, disk: &SimDisk, what: &str) -> Option<(Wal, Content)> {
         let config = if self.is_made { existing() } else { config() };
         match open(disk, &config) {
             Ok((wal, restored)) => {
@@ -93,7 +91,7 @@ impl Run {
 }
 
 /// After a recovery: what it returned survives the worst power cut, and the log goes on behind it.
-fn check_promises(disk: &SimDisk, wal: &mut Wal, content: &Content, what: &str) {
+pub(crate) fn check_promises(disk: &SimDisk, wal: &mut Wal, content: &Content, what: &str) {
     let image = disk.durable_image();
     let again = Content::from(open(&image, &existing()).unwrap_or_else(|error| panic!("{what}: {error}")).1);
     assert_eq!(again, *content, "{what}: recovery returned what was not durable");
@@ -116,7 +114,7 @@ fn check_promises(disk: &SimDisk, wal: &mut Wal, content: &Content, what: &str) 
 fn at_each_operation(seed: u64, mut judge: impl FnMut(u64, &SimDisk, &Run)) {
     let steps = workload(seed, STEPS);
     let whole = SimDisk::new();
-    Run::new(&whole, &steps);
+    assert!(!Run::new(&whole, &steps).stopped);
     let operations = whole.operations();
     assert!(operations > 40, "the workload does something");
     for operation in 1..=operations {
@@ -200,7 +198,7 @@ fn a_second_life_may_fail_at_each_operation_too() {
                 let (mut wal, found) = run.recover(&disk, &what).unwrap();
                 let term = found.hard_state.term.0 + 1;
                 let next = found.entries.len() as u64 + 1;
-                let mut second = Run { contents: vec![found], is_made: true, synced: 0 };
+                let mut second = Run { contents: vec![found], is_made: true, synced: 0, stopped: false };
                 disk.crash_at(disk.operations() + cut, cut);
                 let steps = [
                     Step::Append(Some(vote(term, 1)), vec![entry(next, term, [1; 600])]),
@@ -234,7 +232,7 @@ fn many_lives_in_a_row() {
             let (mut wal, restored) = open(&disk, &config()).unwrap();
             let restored = Content::from(restored);
             assert_eq!(restored, base, "seed {seed}, life {life}");
-            let mut run = Run { contents: vec![restored], is_made: true, synced: 0 };
+            let mut run = Run { contents: vec![restored], is_made: true, synced: 0, stopped: false };
             disk.crash_at(disk.operations() + 1 + (seed * 5 + life * 3) % 17, seed * 100 + life);
             for number in 0.. {
                 let content = run.contents.last().unwrap();

@@ -309,6 +309,21 @@ fn a_gap_between_entries_is_refused() {
     );
 }
 
+/// The running number is checked by itself, though the checksum of the record before implies it.
+#[test]
+fn a_record_out_of_number_ends_the_chain() {
+    let (disk, mut wal) = new_log();
+    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(None, &[entry(2, 1, "b")]).unwrap();
+    wal.sync().unwrap();
+    let mut bytes = disk.content(&segment(1)).unwrap();
+    let last = record_offsets(&bytes)[2];
+    bytes[last + 24] += 1;
+    seal_checksum(&mut bytes, last);
+    disk.plant(&segment(1), Some(bytes));
+    assert_eq!(judge(&disk).unwrap().0.entries, [entry(1, 1, "a")]);
+}
+
 /// A wrote 1, 2 and 3; the crash tears 2; recovery cuts; 2 is written anew with the same length. If the cut
 /// had not overwritten 3, it would stand right behind the new 2.
 #[test]
@@ -408,7 +423,8 @@ fn a_prepared_segment_vouches_for_the_header_before_it() {
     assert!(matches!(outcome, Outcome::Torn(Cut { at, .. }) if at.segment == 2 && at.offset == 0));
 }
 
-/// The seal reads as zeros, and behind it nothing but one unmarked write: its segment's header claims all before it.
+/// The seal reads as zeros, and behind it nothing but one unmarked write: the header before that claims all
+/// segments before its own.
 #[test]
 fn a_segment_that_goes_on_without_a_seal_is_refused() {
     let (disk, mut wal) = new_log();
