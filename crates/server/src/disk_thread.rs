@@ -134,11 +134,7 @@ impl Writer {
         match self.queue.recv_timeout(PREPARE_AFTER) {
             Ok(job) => return Ok(Some(job)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            // A full disk is no failure as long as nothing must be written.
-            Err(RecvTimeoutError::Timeout) => match self.wal.prepare_next() {
-                Err(WriteError::Full { .. }) => {}
-                other => other?,
-            },
+            Err(RecvTimeoutError::Timeout) => ignore_full(self.wal.prepare_next())?,
         }
         Ok(self.queue.recv().ok())
     }
@@ -164,7 +160,17 @@ impl Writer {
         if let Some(write) = synced {
             self.wal.sync()?;
             let _ = self.report.send(Done::Persisted { write, send_after });
+            // A log that is never idle makes its next segment in small steps, or one write would wait for all of it.
+            ignore_full(self.wal.prepare_step())?;
         }
         Ok(())
+    }
+}
+
+/// A full disk is no failure as long as nothing must be written.
+fn ignore_full(prepared: Result<(), WriteError>) -> Result<(), WriteError> {
+    match prepared {
+        Err(WriteError::Full { .. }) => Ok(()),
+        other => other,
     }
 }

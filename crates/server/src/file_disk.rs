@@ -34,20 +34,24 @@ impl FileDisk {
     }
 }
 
-/// Makes the folder and syncs the one it stands in: a power cut must not take a folder that holds a vote.
+/// Makes the folder and syncs the one it stands in: a power cut must not take a folder that holds a vote. Also where the
+/// folder is there already: the process that made it may have died before its sync.
 fn create_folder(path: &Path) -> Result<(), io::Error> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        Some(_) => Path::new("."),
+        // The root of the file system, or `..`: not made by us.
+        None => return Ok(()),
     };
-    create_folder(parent)?;
-    match std::fs::create_dir(path) {
-        // Two servers started at once; the lock tells them apart.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        other => other?,
+    if !path.is_dir() {
+        if !parent.is_dir() {
+            create_folder(parent)?;
+        }
+        match std::fs::create_dir(path) {
+            // Two servers started at once; the lock tells them apart.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            other => other?,
+        }
     }
     File::open(parent)?.sync_all()
 }
