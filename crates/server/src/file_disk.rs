@@ -43,7 +43,8 @@ fn create_folder(path: &Path) -> Result<(), io::Error> {
         // The root of the file system, or `..`: not made by us.
         None => return Ok(()),
     };
-    if !path.is_dir() {
+    let was_there = path.is_dir();
+    if !was_there {
         if !parent.is_dir() {
             create_folder(parent)?;
         }
@@ -53,7 +54,11 @@ fn create_folder(path: &Path) -> Result<(), io::Error> {
             other => other?,
         }
     }
-    File::open(parent)?.sync_all()
+    match File::open(parent) {
+        // Whoever made the folder for us did not let us look around it, and made it long ago.
+        Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        parent => parent?.sync_all(),
+    }
 }
 
 impl Disk for FileDisk {
