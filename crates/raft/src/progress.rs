@@ -235,3 +235,91 @@ impl Progress {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            heartbeat_ticks: 2,
+            election_ticks_min: 10,
+            election_ticks_max: 20,
+            entry_bytes_max: 100,
+            append_bytes_max: 100,
+            inflight_bytes_max: 50,
+            inflight_messages_max: 3,
+            uncommitted_bytes_max: 100,
+            reads_waiting_max: 1,
+        }
+    }
+
+    /// A follower that matches up to 10, where the log ends at 20.
+    fn replicating() -> Progress {
+        let mut progress = Progress::new(Index(10), 0);
+        progress.sent(Index(10), 0, Index::ZERO, 0);
+        progress.advance(Index(10));
+        assert_eq!(progress.state(), ProgressState::Replicate);
+        progress
+    }
+
+    #[test]
+    fn only_the_answer_to_the_probe_ends_the_probing() {
+        let mut progress = Progress::new(Index(10), 0);
+        assert!(progress.may_send(Index(10), &limits()));
+        progress.sent(Index(10), 0, Index::ZERO, 0);
+        assert!(!progress.may_send(Index(20), &limits()));
+        progress.advance(Index(5));
+        assert_eq!((progress.state(), progress.match_index()), (ProgressState::Probe, Index(5)));
+        progress.advance(Index(10));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, Index(11)));
+    }
+
+    #[test]
+    fn each_rejection_gets_lower_whatever_its_hint_says() {
+        let mut progress = Progress::new(Index(10), 0);
+        progress.sent(Index(10), 0, Index::ZERO, 0);
+        progress.regress_next(Index(10), Index(15));
+        assert_eq!(progress.next_index(), Index(10));
+        progress.sent(Index(9), 0, Index::ZERO, 0);
+        assert!(!progress.is_rejection_current(Index(10)));
+        progress.regress_next(Index(9), Index(3));
+        assert_eq!(progress.next_index(), Index(4));
+    }
+
+    #[test]
+    fn nothing_goes_back_below_what_matches() {
+        let mut progress = replicating();
+        progress.sent(Index(12), 10, Index::ZERO, 0);
+        assert!(!progress.is_rejection_current(Index(10)));
+        assert!(!progress.is_rejection_current(Index(13)));
+        progress.regress_next(Index(12), Index(1));
+        assert_eq!((progress.match_index(), progress.next_index()), (Index(10), Index(11)));
+    }
+
+    #[test]
+    fn window_is_bounded_in_messages_and_bytes() {
+        let mut progress = replicating();
+        for last in 11..=13 {
+            assert!(progress.may_send(Index(20), &limits()));
+            progress.sent(Index(last), 1, Index::ZERO, 0);
+        }
+        assert!(!progress.may_send(Index(20), &limits()));
+        progress.advance(Index(12));
+        assert_eq!((progress.inflight_messages(), progress.inflight_bytes()), (1, 1));
+        progress.sent(Index(14), 60, Index::ZERO, 0);
+        assert!(!progress.may_send(Index(20), &limits()));
+    }
+
+    #[test]
+    fn notice_waits_for_what_is_in_flight() {
+        let mut progress = replicating();
+        assert!(progress.needs_commit_notice(Index(10)));
+        progress.sent(Index(12), 10, Index(5), 0);
+        assert!(!progress.needs_commit_notice(Index(10)));
+        progress.advance(Index(12));
+        assert!(progress.needs_commit_notice(Index(12)));
+        progress.told(progress.heartbeat_commit(Index(20)));
+        assert!(!progress.needs_commit_notice(Index(20)));
+    }
+}

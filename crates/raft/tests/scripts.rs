@@ -265,7 +265,7 @@ impl Player {
         Ok(())
     }
 
-    /// `forge from=n1 to=n2 term=9 base=3@1 9`: an append that nobody sent, with entries of these terms.
+    /// `forge from=n1 to=n2 term=9 base=3@1 commit=2 9`: an append that nobody sent, with entries of these terms.
     fn forge(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let from = parse_node(args.take_key("from").ok_or("from whom?")?)?;
         let to = parse_node(args.take_key("to").ok_or("to whom?")?)?;
@@ -273,13 +273,14 @@ impl Player {
         let (index, base_term) =
             args.take_key("base").and_then(|base| base.split_once('@')).ok_or("after what?")?;
         let base = Position::new(Term(base_term.parse()?), Index(index.parse()?));
+        let commit = Index(number(args, "commit", 0)?);
         let mut last = base;
         let mut entries = Vec::new();
         while let Some(text) = args.next_pos() {
             last = Position::new(Term(text.parse()?), last.index.next());
             entries.push(Entry { position: last, payload: Payload::Noop });
         }
-        let body = Body::Append { run: Run::parse(base, entries)?, commit: Index::ZERO };
+        let body = Body::Append { run: Run::parse(base, entries)?, commit };
         self.cluster.step(to, Input::Message { from, message: Message { term, body } });
         Ok(())
     }

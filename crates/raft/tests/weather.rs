@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_raft::{
-    Body, Config, Entry, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId, Payload,
-    Position, ReadToken, Restored, Round, Run, Term, WriteId,
+    Body, Config, Effects, Entry, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId, Payload,
+    Position, ReadToken, Restored, Role, Round, Run, Term, WriteId,
 };
 
 fn node_id(id: u64) -> NodeId {
@@ -107,6 +107,43 @@ fn started() -> Node {
     Node::new(Config { id: node_id(1), voters, limits, seed: 1 }, restored)
 }
 
+/// The same node, leading: it has asked and was answered, and has committed its no-op.
+fn leading() -> Node {
+    let mut node = started();
+    let hear = |node: &mut Node, term: Term, body: Body| {
+        let effects = node.step(Input::Message { from: node_id(2), message: Message { term, body } });
+        assert!(effects.reads.is_empty());
+    };
+    while node.role() == Role::Follower {
+        let _ = node.step(Input::Tick { clock: 1 });
+    }
+    hear(&mut node, Term(5), Body::PreVoteReply { granted: true });
+    let _ = node.step(Input::Persisted { write: node.issued() });
+    hear(&mut node, Term(5), Body::VoteReply { granted: true });
+    assert_eq!(node.role(), Role::Leader);
+    node
+}
+
+/// Which terms are on the disk: no node may lead in another.
+struct TermsOnDisk {
+    writes: Vec<(WriteId, Term)>,
+    durable: Term,
+}
+
+impl TermsOnDisk {
+    fn step(&mut self, input: &Input, effects: &Effects) {
+        if let Some(persist) = &effects.persist
+            && let Some(hard_state) = persist.hard_state
+        {
+            self.writes.push((persist.write, hard_state.term));
+        }
+        if let Input::Persisted { write } = input {
+            let done = self.writes.iter().filter(|(of, _)| of <= write).map(|(_, term)| *term);
+            self.durable = done.fold(self.durable, Term::max);
+        }
+    }
+}
+
 fn input(node: &Node, event: Event, token: u64) -> Input {
     match event {
         Event::Tick => Input::Tick { clock: token },
@@ -132,13 +169,19 @@ proptest! {
 
     /// No input of a peer panics, and none takes back a term, a vote, or what is committed.
     #[test]
-    fn messages_never_stop_a_node(events in proptest::collection::vec(event(), 1..120)) {
-        let mut node = started();
+    fn messages_never_stop_a_node(
+        leads in any::<bool>(),
+        events in proptest::collection::vec(event(), 1..100),
+    ) {
+        let mut node = if leads { leading() } else { started() };
+        let mut disk = TermsOnDisk { writes: Vec::new(), durable: node.term() };
         let mut applied: Vec<Entry> = Vec::new();
         for (token, event) in events.into_iter().enumerate() {
             let (term, vote, commit) = (node.term(), node.vote(), node.commit());
             let input = input(&node, event, token as u64);
-            let effects = node.step(input);
+            let effects = node.step(input.clone());
+            disk.step(&input, &effects);
+            prop_assert!(node.role() != Role::Leader || node.term() == disk.durable);
             prop_assert!(node.term() >= term);
             prop_assert!(node.term() > term || vote.is_none() || node.vote() == vote);
             prop_assert!(node.commit() >= commit && node.commit() <= node.last().index);
@@ -150,6 +193,7 @@ proptest! {
             prop_assert_eq!(applied.len() as u64, node.commit().0);
             for progress in node.progress().into_iter().flatten() {
                 prop_assert!(progress.1.match_index() < progress.1.next_index());
+                prop_assert!(progress.1.next_index() <= node.last().index.next());
             }
         }
     }
