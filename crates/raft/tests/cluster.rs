@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use harness::{Cluster, node_id, test_limits};
-use quorate_raft::{Index, Input, NodeId, ReadToken, Role};
+use quorate_raft::{Body, Index, Input, NodeId, ReadToken, Role};
 
 fn elect(cluster: &mut Cluster, id: u64) {
     while cluster.node(node_id(id)).role() == Role::Follower {
@@ -29,6 +29,51 @@ fn a_group_elects_replicates_and_commits() {
             assert_eq!(cluster.node(id).commit(), Index(4), "{id} of {nodes}");
         }
     }
+}
+
+/// Requests that left since this was asked last; an answer belongs to its request.
+fn requests(cluster: &mut Cluster) -> u64 {
+    let sent = std::mem::take(&mut cluster.sent);
+    ["prevote", "vote", "append", "heartbeat"].iter().filter_map(|kind| sent.get(kind)).sum()
+}
+
+/// The counts of the lab's tests `RPCBytes2B` and `Count2B`, for three servers: an election takes 1 to 30 requests, 12
+/// commands in a row at most 42, and each command goes to each peer once.
+#[test]
+fn messages_stay_few() {
+    let mut limits = test_limits();
+    limits.inflight_messages_max = 64;
+    limits.inflight_bytes_max = 1 << 20;
+    limits.entry_bytes_max = 5_000;
+    limits.append_bytes_max = 1 << 16;
+    limits.uncommitted_bytes_max = 1 << 20;
+    let mut cluster = Cluster::new(3, 1, limits);
+    elect(&mut cluster, 1);
+    let election = requests(&mut cluster);
+    assert!((1..=30).contains(&election), "{election} requests for an election");
+
+    let mut bytes = 0;
+    for _ in 0..12 {
+        cluster.step(node_id(1), Input::Propose { payload: Bytes::from(vec![0; 5_000]) });
+    }
+    while let Some(flight) = cluster.network.front() {
+        if let Body::Append { run, .. } = &flight.message.body {
+            bytes += run.entries().iter().map(|entry| entry.payload.len()).sum::<usize>();
+        }
+        cluster.deliver_at(0, false);
+    }
+    assert_eq!(bytes, 2 * 12 * 5_000, "each command once to each peer");
+    let commands = requests(&mut cluster);
+    assert!(commands <= 2 * 12 + 2, "{commands} requests for 12 commands");
+
+    let heartbeat_ticks = cluster.limits.heartbeat_ticks;
+    for _ in 0..10 * heartbeat_ticks {
+        for id in cluster.ids() {
+            cluster.tick(id);
+        }
+        cluster.deliver_all();
+    }
+    assert_eq!(requests(&mut cluster), 2 * 10, "an idle group sends its heartbeats");
 }
 
 /// A stream of small random numbers; the seed of a failing run is in its message.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_raft::{
     Body, Config, Effects, Entry, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId, Payload,
-    Position, ReadToken, Restored, Role, Round, Run, Term, WriteId,
+    Position, ReadOutcome, ReadToken, Restored, Role, Round, Run, Term, WriteId,
 };
 
 fn node_id(id: u64) -> NodeId {
@@ -241,4 +241,43 @@ fn malformed_runs_say_what_is_wrong() {
     assert_eq!(parse(at(2, 1), &[at(1, 2)]), Err(Malformed::TermRegression));
     assert_eq!(parse(at(0, 0), &[at(0, 1)]), Err(Malformed::Zero));
     assert_eq!(parse(at(1, u64::MAX - 1), &[at(1, u64::MAX)]), Err(Malformed::Overflow));
+}
+
+fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Effects {
+    node.step(Input::Message { from: node_id(from), message: Message { term: Term(term), body } })
+}
+
+/// A vote that was given before it was asked for, while the candidate's own is under way behind another write.
+#[test]
+fn nobody_leads_before_its_own_vote_is_durable() {
+    let mut node = started();
+    let _ = hear(&mut node, 2, 5, Body::Vote { last: Position::ZERO });
+    while node.role() == Role::Follower {
+        let _ = node.step(Input::Tick { clock: 1 });
+    }
+    let effects = hear(&mut node, 2, 6, Body::PreVoteReply { granted: true });
+    assert_eq!((node.role(), node.term()), (Role::Candidate, Term(6)));
+    assert!(effects.send_now.is_empty(), "requests for votes before the own one is durable");
+    let own = effects.persist.expect("term and vote").write;
+    let _ = hear(&mut node, 2, 6, Body::VoteReply { granted: true });
+    let _ = hear(&mut node, 3, 6, Body::VoteReply { granted: true });
+    assert_eq!(node.role(), Role::Candidate);
+    let _ = node.step(Input::Persisted { write: WriteId(own.0 - 1) });
+    assert_eq!(node.role(), Role::Candidate);
+    let _ = node.step(Input::Persisted { write: own });
+    assert_eq!(node.role(), Role::Leader);
+}
+
+/// An echo of a round that has not begun is no echo, now or later.
+#[test]
+fn echo_of_a_round_to_come_confirms_nothing() {
+    let mut node = leading();
+    let last = node.last().index;
+    let _ = node.step(Input::Persisted { write: node.issued() });
+    let _ = hear(&mut node, 2, 5, Body::Appended { matched: last });
+    assert!(node.is_leader_ready());
+    let _ = hear(&mut node, 2, 5, Body::HeartbeatReply { round: Round(9), clock: 0 });
+    assert!(node.step(Input::Read { token: ReadToken(1) }).reads.is_empty());
+    let effects = hear(&mut node, 2, 5, Body::HeartbeatReply { round: Round(1), clock: 0 });
+    assert_eq!(effects.reads, [ReadOutcome::Confirmed { token: ReadToken(1), index: last }]);
 }
