@@ -7,13 +7,14 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quorate_replica::command::Reply;
 use quorate_replica::replica::{ConnectionId, Event, Request};
 use quorate_resp::{Command, CommandDecoder, CommandLimits, Encoder, Incoming};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::command::client::Client;
 use crate::command::{self, Call, Outcome};
@@ -28,6 +29,11 @@ const READS_PER_TURN: usize = 4;
 const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 /// Commands of one connection without an answer; past it the connection is not read.
 const WAITING_MAX: usize = 8_192;
+/// How long a client that broke the protocol may go on sending, so that it can still read why it was cut off: closing
+/// on unread bytes takes what was sent back.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that it may send in that time.
+const LINGER_BYTES_MAX: usize = 16 << 20;
 /// Answers that one client has not taken, in bytes; past it the connection is not read.
 const UNSENT_BYTES_MAX: usize = 16 << 20;
 
@@ -151,10 +157,34 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: Socket
         decoder,
         input: BytesMut::new(),
         reply: BytesMut::new(),
+        is_out_of_step: false,
     };
     poll_fn(|context| reader.poll(context)).await;
+    let is_out_of_step = reader.is_out_of_step;
     shared.connections.remove(id);
     shared.inbox.event(Event::Disconnected(ConnectionId(id)));
+    if is_out_of_step {
+        // Whether it has read the error or the time is over, the connection ends.
+        let _ = timeout(LINGER, linger(&connection.stream)).await;
+    }
+}
+
+/// Says that nothing more comes, and throws away what the client still sends.
+async fn linger(stream: &TcpStream) -> io::Result<()> {
+    rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?;
+    // On the heap: what is held over an `await` is part of every connection's task.
+    let mut scrap = vec![0; READ_BYTES];
+    let mut thrown_away = 0;
+    while thrown_away < LINGER_BYTES_MAX {
+        stream.readable().await?;
+        match stream.try_read(&mut scrap) {
+            Ok(0) => break,
+            Ok(bytes) => thrown_away += bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The task of one connection.
@@ -166,6 +196,8 @@ struct Reader<'a> {
     input: BytesMut,
     /// A local answer in the making.
     reply: BytesMut,
+    /// The client broke the protocol.
+    is_out_of_step: bool,
 }
 
 /// How reading came out.
@@ -275,6 +307,7 @@ impl Reader<'_> {
                 Ok(Some(Incoming::TooLarge(refusal))) => self.refuse(&refusal.to_string()),
                 Err(error) => {
                     self.refuse(&error.to_string());
+                    self.is_out_of_step = true;
                     self.connection.ending.set(Ending::Draining);
                 }
             }

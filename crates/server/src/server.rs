@@ -69,7 +69,7 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     warn_of_strangers(&config);
     let room = listener::raise_file_limit(config.max_connections);
     if room < config.max_connections {
-        warn!(
+        info!(
             "the limit of open files leaves room for {room} of --max-connections {}",
             config.max_connections
         );

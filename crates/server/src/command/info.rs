@@ -158,7 +158,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_incarnation", status.incarnation);
     line(text, "quorate_standing", standing);
     line(text, "quorate_notice", notice);
-    line(text, "quorate_digest", format_args!("{:032x}", status.digest));
+    line(text, "quorate_digest", format_args!("{:016x}", status.digest));
     line(text, "quorate_keys", status.keys);
     line(text, "quorate_sessions", status.sessions);
     line(text, "quorate_gateway_waiting", status.gateway_waiting);

@@ -1,0 +1,12 @@
+//! Real servers as child processes, from the outside: what clients, operators and strangers see of them.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail as the test itself may")]
+
+mod bad_input;
+mod basics;
+mod demo;
+mod failover;
+mod folders;
+mod load;
+mod scripts;
+mod support;
