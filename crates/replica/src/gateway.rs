@@ -29,8 +29,9 @@ pub const SENT_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one run, and so of most entries (one command may exceed it alone).
 pub const RUN_BYTES_MAX: usize = 1 << 20;
 /// Milliseconds without a reply after which everything is sent again: a message between servers was lost without the
-/// link, the leader or the log telling.
+/// link, the leader or the log telling. Doubles each time up to the second figure, because a slow leader looks the same.
 const RESEND_MS: u64 = 500;
+const RESEND_MS_MAX: u64 = 8_000;
 /// Milliseconds after which the opening of the session is asked for again.
 const OPEN_AGAIN_MS: u64 = 200;
 /// A sign of life is due after this part of the session's lifetime.
@@ -96,6 +97,8 @@ pub(crate) struct Gateway {
     attempt: u64,
     sent_ms: u64,
     progress_ms: u64,
+    /// What is waited without progress before everything is sent again.
+    resend_ms: u64,
     /// Tickets below have been looked at for the hold, or for the timeout.
     held_end: u64,
     timed_out_end: u64,
@@ -124,6 +127,7 @@ impl Gateway {
             attempt: 1,
             sent_ms: 0,
             progress_ms: 0,
+            resend_ms: RESEND_MS,
             held_end: 1,
             timed_out_end: 1,
             now_ms: 0,
@@ -247,8 +251,9 @@ impl Gateway {
         self.sent_end..end
     }
 
-    /// Looks at the clock: gives up what has waited too long, shows a sign of life, notices that nothing moves.
-    pub(crate) fn tick(&mut self, is_leader_known: bool, gateway_ttl_ms: u64) {
+    /// Looks at the clock: gives up what has waited too long, shows a sign of life, notices that nothing moves. What this
+    /// server has put into its own log as the leader cannot be lost on the way.
+    pub(crate) fn tick(&mut self, is_leader_known: bool, can_be_lost: bool, gateway_ttl_ms: u64) {
         self.held_end = self.held_end.max(self.front);
         while let Some(slot) = self.slot(Ticket(self.held_end)) {
             if self.now_ms.saturating_sub(slot.arrived_ms) < self.patience.election_hold_ms {
@@ -270,7 +275,8 @@ impl Gateway {
             self.timed_out_end += 1;
         }
         let is_anything_sent = self.sent_end > self.front;
-        if is_anything_sent && self.now_ms.saturating_sub(self.progress_ms) >= RESEND_MS {
+        if is_anything_sent && can_be_lost && self.now_ms.saturating_sub(self.progress_ms) >= self.resend_ms {
+            self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
             self.begin_anew();
         }
         let is_quiet = self.now_ms.saturating_sub(self.sent_ms) >= gateway_ttl_ms / KEEP_ALIVE_PART;
@@ -359,6 +365,7 @@ impl Witness for Gateway {
         }
         self.front += 1;
         self.progress_ms = self.now_ms;
+        self.resend_ms = RESEND_MS;
         // Sent in an earlier attempt and applied before it was sent again in this one.
         self.sent_end = self.sent_end.max(self.front);
         if let Some((connection, tag)) = slot.waiter {

@@ -48,7 +48,7 @@ pub(crate) struct Member {
     /// The highest stamp of replicated time this server has given or applied.
     stamp_ms: u64,
     time_entry_ms: u64,
-    /// Who led when the step began.
+    /// Who led when it was last looked at.
     seen_leader: (Term, Option<NodeId>),
     /// Ticks since the start, in milliseconds: what waiting is measured by.
     uptime_ms: u64,
@@ -205,10 +205,11 @@ impl Member {
     pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Outbox) {
         self.uptime_ms += TICK_MS;
         self.gateway.set_now(self.uptime_ms);
-        self.step(Input::Tick { clock: now_ms }, out);
+        // Zero is "no clock known".
+        self.step(Input::Tick { clock: now_ms.max(1) }, out);
         let is_leader_known = self.node.leader().is_some();
         let gateway_ttl_ms = self.machine.limits().unwrap_or(&self.founding_limits).gateway_ttl_ms;
-        self.gateway.tick(is_leader_known, gateway_ttl_ms);
+        self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
         let patience_ms = if is_leader_known {
             self.patience.request_timeout_ms
         } else {
@@ -264,6 +265,7 @@ impl Member {
 
     /// Commands of another server's gateway. What is dropped here, it sends again.
     fn receive_forward(&mut self, items: Bytes) {
+        self.note_leader();
         let is_small_enough = items.len() <= WRITE_BYTES_MAX + RUN_BYTES_MAX
             && self.staged_bytes + items.len() <= STAGED_BYTES_MAX;
         if self.is_leader() && is_small_enough && entry::parse_items(&items).is_ok() {
@@ -332,14 +334,7 @@ impl Member {
 
     /// Sends and asks for all that the events of this step have brought, together.
     pub(crate) fn flush(&mut self, out: &mut Outbox) {
-        let leader = (self.node.term(), self.node.leader());
-        if leader != self.seen_leader {
-            self.seen_leader = leader;
-            self.gateway.begin_anew();
-            self.reads.forget_questions();
-            self.staged.clear();
-            self.staged_bytes = 0;
-        }
+        self.note_leader();
         match self.node.leader() {
             Some(leader) if leader == out.id => {
                 for items in self.gateway.items_to_send() {
@@ -359,6 +354,18 @@ impl Member {
         out.actions.answers.append(&mut self.gateway.answers);
     }
 
+    /// Where another leads, or another term began, what is under way may be lost: all of it is sent and asked again.
+    fn note_leader(&mut self) {
+        let leader = (self.node.term(), self.node.leader());
+        if leader != self.seen_leader {
+            self.seen_leader = leader;
+            self.gateway.begin_anew();
+            self.reads.forget_questions();
+            self.staged.clear();
+            self.staged_bytes = 0;
+        }
+    }
+
     fn stage(&mut self, items: Bytes) {
         self.staged_bytes += items.len();
         self.staged.push_back(items);
@@ -369,6 +376,10 @@ impl Member {
             return;
         }
         let stamp_ms = self.next_stamp();
+        if stamp_ms == 0 {
+            // A new cluster whose majority has not told its clocks yet: it will with the next heartbeat.
+            return;
+        }
         while !self.staged.is_empty() {
             let mut bytes = 0;
             let fits = |items: &&Bytes| {
@@ -411,7 +422,8 @@ impl Member {
         let is_due =
             self.machine.sessions().next_deadline_ms().is_some_and(|due| due <= self.node.majority_clock());
         let is_quiet = self.uptime_ms.saturating_sub(self.time_entry_ms) >= TIME_ENTRY_MS;
-        if self.is_leader() && is_due && is_quiet && self.machine.limits().is_some() {
+        let is_settled = self.node.commit() == self.node.last().index;
+        if self.is_leader() && is_due && is_quiet && is_settled && self.machine.limits().is_some() {
             let payload = entry::batch(self.next_stamp(), &[]);
             if let Some(Ok(())) = self.step(Input::Propose { payload }, out) {
                 self.time_entry_ms = self.uptime_ms;

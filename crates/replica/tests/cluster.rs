@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{NodeId, Restored, Role};
+use quorate_raft::{Index, NodeId, Payload, Restored, Role};
 use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
+use quorate_replica::entry::{self, EntryPayload, Item};
 use quorate_replica::replica::{DiskWrite, Notice};
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope};
@@ -462,4 +463,51 @@ fn a_gateway_whose_session_expired_opens_another_and_nothing_runs_twice() {
     assert_eq!(cluster.take_answers(follower), [(1, Reply::Integer(2)), (2, Reply::Integer(3))]);
     assert_eq!(cluster.call(leader, get("k")), value("abc"));
     assert_eq!(cluster.digests().len(), 1);
+}
+
+/// A leader whose disks stand still for seconds must not be buried under copies of what waits there already.
+#[test]
+fn a_slow_leader_is_not_sent_the_same_again_and_again() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let follower = cluster.servers.keys().copied().find(|node| *node != leader).unwrap();
+    let last = |cluster: &Cluster| cluster.servers[&leader].replica.status().last;
+    let before = last(&cluster);
+    cluster.request(leader, 1, 1, append("k", "a"));
+    cluster.request(follower, 2, 2, append("k", "b"));
+    for _ in 0..400 {
+        cluster.now_ms += 10;
+        for node in [1, 2, 3].map(id) {
+            cluster.step(node, Event::Tick);
+        }
+        while let Some(envelope) = cluster.network.pop_front() {
+            cluster.step(envelope.to, Event::Peer(envelope));
+        }
+    }
+    let entries = last(&cluster) - before;
+    assert!(entries <= 5, "{entries} entries for two commands");
+    cluster.settle();
+    assert_eq!(cluster.take_answers(leader).len() + cluster.take_answers(follower).len(), 2);
+    let Reply::Value(value) = cluster.call(leader, get("k")) else { panic!("no value") };
+    assert_eq!(value.len(), 2);
+}
+
+/// The first batch carries a time that a majority's clocks have reached, not none at all: the gateways' sessions, opened at
+/// time zero, would be long expired at the next batch.
+#[test]
+fn each_gateway_of_a_new_cluster_opens_one_session() {
+    let mut cluster = founded(3);
+    for node in 1..=3 {
+        assert_eq!(cluster.call(id(node), append("k", "x")), Reply::Integer(node as i64));
+    }
+    let log = cluster.servers[&cluster.leader()].replica.raft().unwrap();
+    let openings = log.entries_after(Index::ZERO).filter_map(|entry| match &entry.payload {
+        Payload::Data(payload) => match entry::parse(payload) {
+            Ok(EntryPayload::Batch { items, .. }) => Some(items),
+            Ok(EntryPayload::Founding(_)) | Err(_) => None,
+        },
+        Payload::Noop => None,
+    });
+    let openings = openings.flatten().filter(|item| matches!(item, Item::OpenGateway { .. }));
+    assert_eq!(openings.count(), 3);
 }
