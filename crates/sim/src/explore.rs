@@ -49,8 +49,10 @@ pub struct Bounds {
     pub duplicates: u8,
     /// Reads that leaders take.
     pub reads: u8,
-    /// Messages in flight; worlds with more are counted, and not searched.
+    /// Messages in flight; worlds with more are counted, and not searched. With a bound, messages can be lost.
     pub in_flight: usize,
+    /// Writes of a node that wait for their sync; with more, the oldest are synced at once.
+    pub writes_waiting: usize,
     /// Pre-votes are given by nobody, at any time.
     pub granted_pre_votes: bool,
     /// The search ends unfinished after as many states.
@@ -92,7 +94,8 @@ pub struct Report {
     pub node_states: usize,
     /// Different messages.
     pub messages: usize,
-    /// Worlds not searched because of [`Bounds::in_flight`].
+    /// Worlds not searched because of [`Bounds::in_flight`], or because somebody entered a later term than
+    /// [`Bounds::terms`].
     pub cut: usize,
     /// The highest term that had a leader.
     pub terms_led: u64,
@@ -119,10 +122,16 @@ pub fn run_sabotaged(bounds: &Bounds, sabotage: Sabotage) -> Report {
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { terms, crashes, proposals, heartbeats, duplicates, reads, in_flight, .. } = self;
-        write!(f, "3 nodes, terms ≤ {terms}, {crashes} crashes, {proposals} proposals, {heartbeats} heartbeats, ")?;
+        write!(
+            f,
+            "3 nodes, terms ≤ {terms}, {crashes} crashes, {proposals} proposals, {heartbeats} heartbeats, "
+        )?;
         write!(f, "{duplicates} duplicates, {reads} reads, ")?;
         if *in_flight < usize::MAX {
             write!(f, "{in_flight} messages in flight, ")?;
+        }
+        if self.writes_waiting < usize::MAX {
+            write!(f, "{} writes waiting, ", self.writes_waiting)?;
         }
         f.write_str(if self.granted_pre_votes { "pre-votes granted" } else { "pre-votes asked" })
     }
@@ -132,11 +141,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { states, transitions, depth, node_states, messages, terms_led, committed, .. } = self;
         let extent = if self.is_complete { "all" } else { "not all" };
-        writeln!(f, "{states} states ({extent} within the bounds), {transitions} events tried, depth {depth}")?;
+        writeln!(
+            f,
+            "{states} states ({extent} within the bounds), {transitions} events tried, depth {depth}"
+        )?;
         write!(f, "{node_states} states of one node, {messages} messages, terms led up to {terms_led}, ")?;
         write!(f, "up to {committed} entries committed, {} reads confirmed", self.reads_confirmed)?;
         if self.cut > 0 {
-            write!(f, ", {} worlds cut for messages in flight", self.cut)?;
+            write!(f, ", {} ways cut at the bounds", self.cut)?;
         }
         if let Some(Violation { claim, trace }) = &self.violation {
             write!(f, "\nVIOLATION after {} events: {claim}", trace.len())?;

@@ -14,6 +14,7 @@ pub mod clerks;
 pub mod clients;
 pub mod disk;
 pub mod effects;
+pub mod explore;
 pub mod faults;
 pub mod history;
 pub mod host;

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Body, Config, DropReason, Effects, Entry, Envelope, HardState, Input, Limits, Message, Node, NodeId, Payload,
-    Persist, Position, ReadOutcome, ReadToken, Restored, Role,
+    Body, Config, DropReason, Effects, Entry, Envelope, HardState, Input, Limits, Message, Node, NodeId,
+    Payload, Persist, Position, ReadOutcome, ReadToken, Restored, Role, Round,
 };
 
-use super::Sabotage;
+use super::{Bounds, Sabotage};
 
 /// Ticks of an election timeout: the least there can be beside a heartbeat every tick.
 const ELECTION_TICKS: u32 = 2;
@@ -77,7 +77,7 @@ pub(super) enum Act {
 pub(super) struct Local {
     pub(super) node: Node,
     pub(super) disk: Disk,
-    pending: VecDeque<Persist>,
+    pub(super) pending: VecDeque<Persist>,
 }
 
 /// What an event led to.
@@ -161,6 +161,10 @@ impl Local {
     pub(super) fn deliver(&self, packet: &Packet, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
         let input = Input::Message { from: packet.from, message: packet.message.clone() };
         let outcome = self.steps([input], sabotage)?;
+        if sabotage.is_some() {
+            // Then there is a broken peer; the properties must show it by themselves.
+            return Ok(outcome);
+        }
         let (before, after) = (self.node.dropped(), outcome.local.node.dropped());
         let broken = [
             DropReason::UnknownSender,
@@ -261,18 +265,21 @@ impl Packet {
 
     /// Whether its receiver will drop it without a word, now and after any crash: its term is over there, or the
     /// question it answers is.
-    pub(super) fn is_dead_at(&self, receiver: &Local) -> bool {
+    pub(super) fn is_dead_at(&self, receiver: &Local, bounds: &Bounds) -> bool {
         let term = self.message.term;
         let durable = receiver.disk.hard_state.term;
         let (node, role) = (&receiver.node, receiver.node.role());
         let asks = |wanted: Role| node.term() == term && role == wanted;
         match self.message.body {
-            Body::PreVoteReply { granted: true } => durable >= term,
-            Body::PreVoteReply { granted: false } | Body::VoteReply { granted: false } => durable >= term,
+            Body::PreVoteReply { .. } | Body::VoteReply { granted: false } => durable >= term,
             Body::VoteReply { granted: true } => durable >= term && !asks(Role::Candidate),
+            // It says only that the sender lives, which matters when time passes.
+            Body::HeartbeatReply { round: Round(0), .. } if bounds.heartbeats == 0 => durable >= term,
+            // A candidate may lead yet, and may have been answered in this term for what it said in the last.
             Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. } => {
-                durable >= term && !asks(Role::Leader)
+                durable >= term && !asks(Role::Leader) && !asks(Role::Candidate)
             }
+            Body::PreVote { .. } if term.0 > bounds.terms => true,
             Body::PreVote { .. } | Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. } => false,
         }
     }
