@@ -4,6 +4,7 @@ use crate::leader::Leader;
 use crate::message::Body;
 use crate::node::Node;
 use crate::role::{Ballot, RoleState};
+use crate::sabotage::Bug;
 use crate::types::{NodeId, Position, Term};
 use crate::verdict::{DropReason, Verdict};
 
@@ -51,7 +52,7 @@ impl Node {
         }
         if term > self.member.term() && self.is_complete(last) {
             self.member.send_in_term(from, term, Body::PreVoteReply { granted: true });
-        } else {
+        } else if !Bug::RefusesPreVoteSilently.is_put_back() {
             self.member.promise(from, Body::PreVoteReply { granted: false });
         }
         Ok(())

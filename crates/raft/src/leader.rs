@@ -11,6 +11,7 @@ use crate::member::Member;
 use crate::message::Body;
 use crate::progress::{Progress, ProgressState};
 use crate::read::Reads;
+use crate::sabotage::Bug;
 use crate::types::{ENTRY_OVERHEAD_BYTES, Entry, Index, NodeId, Payload, Position, ReadToken, Round};
 use crate::verdict::{DropReason, Verdict};
 
@@ -148,6 +149,7 @@ impl Leader {
         if round > self.reads.round() {
             return Err(DropReason::BeyondLog);
         }
+        let round = Bug::CountsOldEchoes.spoils(round, || self.reads.round());
         self.heard(member, from).echo(round, clock);
         self.find_loss(member, from);
         self.settle(member);
@@ -251,16 +253,24 @@ impl Leader {
     /// What a majority holds durably is committed, if it is of this term: an older entry that a majority holds
     /// may still be replaced (figure 8 of the paper). The leader counts itself by its own durable index.
     fn advance_commit(&mut self, member: &mut Member) {
-        let own = member.writes.durable();
+        let own = Bug::CountsItselfBeforeSync.spoils(member.writes.durable(), || member.log.last().index);
         let reached = member.membership.reached(|id| self.seen(member.id, id, own, Progress::match_index));
+        let reached = Bug::CommitsWithoutMajority.spoils(reached, || self.held_by_two_of_five(reached, own));
         let is_own_term = member.log.term_at(reached) == Some(member.term());
+        let is_own_term = Bug::CommitsOldTerm.spoils(is_own_term, || true);
         if reached > member.log.commit() && is_own_term {
             member.log.commit_to(reached);
         }
     }
 
+    /// [`Bug::CommitsWithoutMajority`]; in a smaller group two are a majority.
+    fn held_by_two_of_five(&self, reached: Index, own: Index) -> Index {
+        let other = self.progress.values().map(Progress::match_index).max().unwrap_or_default();
+        if self.peers.len() >= 4 { own.min(other) } else { reached }
+    }
+
     fn advance_reads(&mut self, member: &mut Member) {
-        if !self.is_ready(member) {
+        if !Bug::ReadsBeforeOwnCommit.spoils(self.is_ready(member), || true) {
             return;
         }
         // Twice at most but in a group of one, where a round is confirmed as soon as it starts.

@@ -119,6 +119,7 @@ mod progress;
 mod quorum;
 mod read;
 mod role;
+pub mod sabotage;
 mod types;
 mod verdict;
 mod writes;

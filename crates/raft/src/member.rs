@@ -8,6 +8,7 @@ use crate::membership::Membership;
 use crate::message::{Body, Envelope, Message};
 use crate::node::{Config, Limits, Restored};
 use crate::prng::Prng;
+use crate::sabotage::Bug;
 use crate::types::{Entry, HardState, Index, NodeId, Term};
 use crate::writes::Writes;
 
@@ -142,7 +143,7 @@ impl Member {
     /// disk does not silence a node.
     pub(crate) fn promise(&mut self, to: NodeId, body: Body) {
         let envelope = Envelope { to, message: Message { term: self.term(), body } };
-        if self.is_hard_state_durable() {
+        if Bug::VotesBeforeSync.spoils(self.is_hard_state_durable(), || true) {
             self.effects.send_now.push(envelope);
         } else {
             self.step.send_after.push(envelope);
@@ -151,7 +152,8 @@ impl Member {
 
     /// Sends `Appended { matched }`: only once the log up to `matched` is durable, and the term with it.
     pub(crate) fn acknowledge(&mut self, to: NodeId, matched: Index) {
-        let is_durable = matched <= self.writes.durable() && self.is_hard_state_durable();
+        let is_term_durable = Bug::AcknowledgesBeforeTerm.spoils(self.is_hard_state_durable(), || true);
+        let is_durable = matched <= self.writes.durable() && is_term_durable;
         let message = Message { term: self.term(), body: Body::Appended { matched } };
         let envelope = Envelope { to, message };
         if is_durable {
@@ -165,6 +167,9 @@ impl Member {
     /// same would otherwise split the vote for ever.
     pub(crate) fn reset_timer(&mut self) {
         self.timer_ticks = 0;
+        if self.timeout_ticks > 0 && Bug::DrawsTimeoutOnce.is_put_back() {
+            return;
+        }
         let Limits { election_ticks_min, election_ticks_max, .. } = self.limits;
         self.timeout_ticks = self.prng.between(election_ticks_min, election_ticks_max);
     }

@@ -11,6 +11,7 @@ use crate::membership::Membership;
 use crate::message::{Body, Message};
 use crate::progress::Progress;
 use crate::role::{Role, RoleState};
+use crate::sabotage::Bug;
 use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
 use crate::verdict::{DropReason, Dropped, Verdict};
 
@@ -200,7 +201,10 @@ impl Node {
         if is_campaign && term != self.member.term() && self.has_better_leader_than(from) {
             return Err(DropReason::LeaderIsLively);
         }
-        if term < self.member.term() {
+        let is_stale = term < self.member.term();
+        if Bug::CountsStaleAcknowledgements
+            .spoils(is_stale, || is_stale && !matches!(body, Body::Appended { .. }))
+        {
             self.answer_stale(from, body);
             return Err(DropReason::StaleTerm);
         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::canonical::Words;
 use crate::node::Limits;
+use crate::sabotage::Bug;
 use crate::types::{Index, Round};
 
 /// How a follower is served.
@@ -157,11 +158,10 @@ impl Progress {
 
     /// Whether a rejection of `base` is news: an older one may arrive after the follower has moved on.
     pub(crate) fn is_rejection_current(&self, base: Index) -> bool {
+        let is_above_match = Bug::NextBelowMatch.spoils(base > self.match_index, || true);
         match self.state {
-            ProgressState::Probe => {
-                self.is_probe_out && base == self.next_index.previous() && base > self.match_index
-            }
-            ProgressState::Replicate => base > self.match_index && base < self.next_index,
+            ProgressState::Probe => self.is_probe_out && base == self.next_index.previous() && is_above_match,
+            ProgressState::Replicate => is_above_match && base < self.next_index,
         }
     }
 
@@ -169,7 +169,8 @@ impl Progress {
     pub(crate) fn regress_next(&mut self, base: Index, hint: Index) {
         assert!(self.is_rejection_current(base), "a stale rejection");
         // At most the base, so that each rejection gets lower whatever the hint says.
-        self.next_index = hint.next().min(base).max(self.match_index.next());
+        let floor = Bug::NextBelowMatch.spoils(self.match_index.next(), || Index(1));
+        self.next_index = hint.next().min(base).max(floor);
         self.state = ProgressState::Probe;
         self.inflight.clear();
         self.inflight_bytes = 0;

@@ -1,6 +1,7 @@
 //! Linearizable reads: rounds of confirmation and the read index each confirms (thesis §6.4). Knows no messages.
 
 use crate::canonical::Words;
+use crate::sabotage::Bug;
 use crate::types::{Index, ReadToken, Round};
 
 /// The reads of one leader in one term.
@@ -39,6 +40,11 @@ impl Reads {
 
     /// The read waits for the next round.
     pub(crate) fn wait(&mut self, token: ReadToken) {
+        if Bug::JoinsRoundUnderWay.is_put_back()
+            && let Some(round) = &mut self.confirming
+        {
+            return round.tokens.push(token);
+        }
         self.waiting.push(token);
     }
 
@@ -56,7 +62,7 @@ impl Reads {
 
     /// A majority has echoed up to `echoed`: gives the round in flight, if that confirms it.
     pub(crate) fn confirm(&mut self, echoed: Round) -> Option<ReadRound> {
-        if echoed < self.round {
+        if Bug::ReadsWithoutRound.spoils(echoed, || self.round) < self.round {
             return None;
         }
         self.confirming.take()

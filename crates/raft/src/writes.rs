@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::canonical::Words;
+use crate::sabotage::Bug;
 use crate::types::{Index, WriteId};
 
 /// The writes of this process, in order.
@@ -55,7 +56,7 @@ impl Writes {
     pub(crate) fn rewrite_from(&mut self, first: Index) {
         let kept = first.previous();
         for pending in self.pending.iter_mut().rev() {
-            if pending.durable <= kept {
+            if pending.durable <= kept || Bug::TrustsOlderWrite.is_put_back() {
                 break;
             }
             pending.durable = kept;

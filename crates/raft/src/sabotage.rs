@@ -1,0 +1,81 @@
+//! Bugs that the simulator puts back, to prove that it would find them. Each stands at the very line where it would
+//! have been made. Without the feature `sabotage`, which nothing but `quorate-sim` asks for, no bug can be put back:
+//! the question is a constant, and the compiler drops the line.
+
+/// A mistake that consensus could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// In a group of five or more, what the leader and one other hold is committed.
+    CommitsWithoutMajority,
+    /// An entry of an old term is committed by counting (figure 8 of the paper).
+    CommitsOldTerm,
+    /// A vote, or another answer that rests on term and vote, leaves before they are durable.
+    VotesBeforeSync,
+    /// An acknowledgement leaves before the term in which it is given is durable.
+    AcknowledgesBeforeTerm,
+    /// An acknowledgement of an earlier term is counted: index alone, whatever entry stood there then.
+    CountsStaleAcknowledgements,
+    /// The leader counts itself before its own sync.
+    CountsItselfBeforeSync,
+    /// A read is served without a round.
+    ReadsWithoutRound,
+    /// A new leader serves reads before it has committed in its term.
+    ReadsBeforeOwnCommit,
+    /// The election timeout is drawn once and never again.
+    DrawsTimeoutOnce,
+    /// A pre-vote is refused without a word of the later term that it is refused for.
+    RefusesPreVoteSilently,
+    /// The next index may fall to the match index and below.
+    NextBelowMatch,
+    /// A read joins a round whose messages have left.
+    JoinsRoundUnderWay,
+    /// The echo of an older round counts for the one in flight.
+    CountsOldEchoes,
+    /// The completion of an older write makes an entry durable that was written anew since.
+    TrustsOlderWrite,
+}
+
+impl Bug {
+    /// `right`, or where this bug is put back, `wrong`.
+    #[inline]
+    pub(crate) fn spoils<T>(self, right: T, wrong: impl FnOnce() -> T) -> T {
+        if self.is_put_back() { wrong() } else { right }
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+impl Bug {
+    pub(crate) const fn is_put_back(self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use put_back::{MARKER, put_back};
+
+#[cfg(feature = "sabotage")]
+mod put_back {
+    use std::cell::Cell;
+    use std::hint::black_box;
+
+    use super::Bug;
+
+    /// A program that holds these bytes can put bugs back.
+    pub static MARKER: &str = "quorate: this program can put the bugs of consensus back";
+
+    thread_local! {
+        static PUT_BACK: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// From now on all nodes of this thread have this bug, or none.
+    pub fn put_back(bug: Option<Bug>) {
+        PUT_BACK.set(bug);
+    }
+
+    impl Bug {
+        pub(crate) fn is_put_back(self) -> bool {
+            black_box(MARKER);
+            PUT_BACK.get() == Some(self)
+        }
+    }
+}
