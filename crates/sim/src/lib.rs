@@ -19,6 +19,7 @@ pub mod faults;
 pub mod history;
 pub mod host;
 pub mod invariants;
+pub mod lab;
 pub mod ledger;
 pub mod linearizability;
 pub mod liveness;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::{Parser, Subcommand};
+use quorate_sim::lab::{Outcome, SCENARIOS};
 use quorate_sim::liveness::ELECTION_TIMEOUT;
 use quorate_sim::run::{Report, run};
 use quorate_sim::schedule::SECOND;
@@ -46,6 +47,17 @@ enum Command {
         #[arg(long)]
         keep_going: bool,
     },
+    /// Runs the tests of the course that this database comes from, each with its limits and ours.
+    Lab {
+        /// Only this one.
+        name: Option<String>,
+        /// Prints their names, one a line, and runs nothing.
+        #[arg(long)]
+        list: bool,
+        /// What fills in where the script leaves something open.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Runs one seed twice and compares the traces, byte for byte.
     Determinism {
         /// Which.
@@ -61,6 +73,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { seed, trace } => one(&mut out, seed, trace),
         Command::Seeds { from, count, jobs, keep_going } => many(&mut out, from, count, jobs, keep_going),
+        Command::Lab { list: true, .. } => SCENARIOS.iter().try_for_each(|test| writeln!(out, "{test}")).map(|()| true),
+        Command::Lab { name, list: false, seed } => lab(&mut out, name.as_deref(), seed),
         Command::Determinism { seed } => twice(&mut out, seed),
     };
     // A reader that closes the pipe early (`| head`) has seen enough.
@@ -167,6 +181,22 @@ fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: 
         100.0 * totals.served_quickly as f64 / totals.seeds.max(1) as f64,
     )?;
     Ok(totals.violations == 0)
+}
+
+fn lab(out: &mut impl io::Write, name: Option<&str>, seed: u64) -> io::Result<bool> {
+    let mut wanted = SCENARIOS.iter().filter(|test| name.is_none_or(|name| name == test.name)).peekable();
+    if wanted.peek().is_none() {
+        writeln!(out, "no test has this name; `quorate-sim lab --list` names them")?;
+        return Ok(false);
+    }
+    let mut all_hold = true;
+    for test in wanted {
+        let outcome = test.run(seed);
+        all_hold &= !matches!(outcome, Outcome::Failed(_));
+        writeln!(out, "{}  {outcome}", test.name)?;
+        out.flush()?;
+    }
+    Ok(all_hold)
 }
 
 fn twice(out: &mut impl io::Write, seed: u64) -> io::Result<bool> {

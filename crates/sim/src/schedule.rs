@@ -69,6 +69,20 @@ impl<T> Schedule<T> {
         self.queue.push(Reverse(Scheduled { at: at.max(self.now), number: self.number, what }));
     }
 
+    /// When the next event happens.
+    pub fn next_at(&self) -> Option<Micros> {
+        self.queue.peek().map(|Reverse(scheduled)| scheduled.at)
+    }
+
+    /// Lets time pass in which nothing happens.
+    ///
+    /// # Panics
+    /// If something does.
+    pub fn advance(&mut self, until: Micros) {
+        assert!(self.next_at().is_none_or(|at| at >= until), "the clock skips an event");
+        self.now = self.now.max(until);
+    }
+
     /// Moves the clock to the next event and gives it.
     #[expect(clippy::should_implement_trait, reason = "an endless queue is no iterator: handlers push into it")]
     pub fn next(&mut self) -> Option<T> {

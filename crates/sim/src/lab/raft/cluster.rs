@@ -1,0 +1,397 @@
+//! Consensus nodes with a disk and a network each, on a virtual clock. Every property of `invariants` is checked after
+//! every step, and every command applied is compared with what the others applied at its place. Knows nothing of what
+//! a test wants.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use quorate_raft::{
+    Body, Config, Effects, Entry, HardState, Input, Message, Node, Payload, Persist, Restored, Role, Term,
+};
+use quorate_replica::replica::{Config as ReplicaConfig, DiskWrite, TICK_MS};
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_storage::{ClusterId, Incarnation};
+
+use crate::host::{host_of, node_id};
+use crate::invariants::{Invariants, View, Violation};
+use crate::lab::raft::network::{Fate, Network};
+use crate::prng::Prng;
+use crate::schedule::{MS, Micros, Schedule};
+
+/// How long a sync takes.
+const SYNC: Micros = MS / 10;
+
+/// Where a command stands, as the course counts: the first command is 1, no-ops are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// Among the commands.
+    pub(crate) index: usize,
+    /// In which term.
+    pub(crate) term: Term,
+}
+
+/// What passed between the servers so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Requests: each is an RPC, answered or not.
+    pub(crate) requests: u64,
+    /// Requests of elections among them.
+    pub(crate) campaigns: u64,
+    /// Bytes as they stand on the wire, of requests and answers.
+    pub(crate) bytes: u64,
+    /// Appends refused because the follower's log is another.
+    pub(crate) rejections: u64,
+}
+
+enum Happening {
+    Tick { server: usize, life: u64 },
+    Synced { server: usize, life: u64 },
+    Arrival { to: usize, from: usize, bytes: Bytes, is_late: bool },
+}
+
+#[derive(Default)]
+struct Server {
+    node: Option<Node>,
+    /// Counts processes: what was scheduled for an earlier one is void.
+    life: u64,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    queued: VecDeque<DiskWrite>,
+    syncing: usize,
+    applied: Vec<Bytes>,
+    digest: u64,
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    schedule: Schedule<Happening>,
+    servers: Vec<Server>,
+    pub(crate) network: Network,
+    pub(crate) prng: Prng,
+    invariants: Invariants,
+    /// The commands in their order, as far as any server has applied them.
+    agreed: Vec<Bytes>,
+    pub(crate) traffic: Traffic,
+    commands: u64,
+    /// The longest that an agreement, and a leader, has been waited for so far.
+    pub(crate) slowest_agreement: Micros,
+    pub(crate) slowest_leader: Micros,
+    pub(crate) next_asked: usize,
+}
+
+impl Cluster {
+    /// Servers that have just started on empty disks, connected by a reliable network.
+    pub(crate) fn new(count: usize, seed: u64) -> Result<Self, Violation> {
+        let mut prng = Prng::new(seed);
+        let network = Network::new(count, prng.fork());
+        let mut cluster = Self {
+            schedule: Schedule::default(),
+            servers: (0..count).map(|_| Server::default()).collect(),
+            network,
+            prng,
+            invariants: Invariants::new(count),
+            agreed: Vec::new(),
+            traffic: Traffic::default(),
+            commands: 0,
+            slowest_agreement: 0,
+            slowest_leader: 0,
+            next_asked: 0,
+        };
+        (0..count).try_for_each(|server| cluster.start(server))?;
+        Ok(cluster)
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.schedule.now()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// A command that no other is equal to, of at least `bytes`.
+    pub(crate) fn command(&mut self, bytes: usize) -> Bytes {
+        self.commands += 1;
+        let text = format!("{}.", self.commands);
+        Bytes::from(format!("{text}{}", "x".repeat(bytes.saturating_sub(text.len()))))
+    }
+
+    // --- processes ---
+
+    /// A process starts on what the disk holds; one that runs is killed first.
+    pub(crate) fn start(&mut self, server: usize) -> Result<(), Violation> {
+        self.crash(server);
+        let voters = (0..self.count()).map(node_id).collect();
+        let limits = ReplicaConfig::default_limits();
+        let config = Config { id: node_id(server), voters, limits, seed: self.prng.draw() };
+        let place = &mut self.servers[server];
+        let restored =
+            Restored { hard_state: place.hard_state, entries: place.entries.clone(), ..Restored::default() };
+        self.invariants.restarted(server, &restored)?;
+        place.node = Some(Node::new(config, restored));
+        let life = place.life;
+        let delay = self.prng.between(0, TICK_MS * MS);
+        self.schedule.after(delay, Happening::Tick { server, life });
+        Ok(())
+    }
+
+    /// A process dies. Of the writes that were not synced a beginning survives, or none.
+    pub(crate) fn crash(&mut self, server: usize) {
+        let place = &mut self.servers[server];
+        if place.node.take().is_none() {
+            return;
+        }
+        place.life += 1;
+        place.syncing = 0;
+        let survive = self.prng.between(0, place.queued.len() as u64) as usize;
+        let survivors: Vec<DiskWrite> = place.queued.drain(..).take(survive).collect();
+        for write in survivors {
+            place.store(write);
+        }
+        place.queued.clear();
+        place.applied.clear();
+        place.digest = 0;
+    }
+
+    pub(crate) fn is_up(&self, server: usize) -> bool {
+        self.servers[server].node.is_some()
+    }
+
+    /// A server is cut off.
+    pub(crate) fn disconnect(&mut self, server: usize) {
+        self.network.disconnect(server % self.servers.len());
+    }
+
+    /// A server is reached again.
+    pub(crate) fn connect(&mut self, server: usize) {
+        self.network.connect(server % self.servers.len());
+    }
+
+    /// Everybody runs and is reached.
+    pub(crate) fn restore_all(&mut self) -> Result<(), Violation> {
+        for server in 0..self.count() {
+            if !self.is_up(server) {
+                self.start(server)?;
+            }
+            self.connect(server);
+        }
+        Ok(())
+    }
+
+    // --- what a test may ask ---
+
+    /// The role and the term of a server that runs.
+    pub(crate) fn state(&self, server: usize) -> Option<(Role, Term)> {
+        self.servers[server].node.as_ref().map(|node| (node.role(), node.term()))
+    }
+
+    /// `Start()`: proposes to one server, which takes it only if it leads.
+    pub(crate) fn propose(&mut self, server: usize, command: &Bytes) -> Result<Option<Started>, Violation> {
+        let proposed = self.step(server, Input::Propose { payload: command.clone() })?;
+        let Some(Ok(position)) = proposed else { return Ok(None) };
+        let node = self.servers[server].node.as_ref().expect("it has just answered");
+        let upto = node.entries_after(quorate_raft::Index::ZERO).take(position.index.0 as usize);
+        let index = upto.filter(|entry| matches!(entry.payload, Payload::Data(_))).count();
+        Ok(Some(Started { index, term: position.term }))
+    }
+
+    /// How many servers have applied the command at `index`, and which command it is.
+    pub(crate) fn committed(&self, index: usize) -> (usize, Option<&Bytes>) {
+        let count = self.servers.iter().filter(|server| server.applied.len() >= index).count();
+        let command = (count > 0).then(|| &self.agreed[index - 1]);
+        (count, command)
+    }
+
+    // --- time ---
+
+    /// Lets time pass.
+    pub(crate) fn run_for(&mut self, time: Micros) -> Result<(), Violation> {
+        let until = self.now() + time;
+        while let Some(at) = self.schedule.next_at().filter(|at| *at <= until) {
+            debug_assert!(at <= until);
+            let happening = self.schedule.next().expect("there is one");
+            self.happen(happening)?;
+        }
+        self.schedule.advance(until);
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Tick { server, life } if self.servers[server].life == life => {
+                self.schedule.after(TICK_MS * MS, Happening::Tick { server, life });
+                let clock = self.now() / MS;
+                self.step(server, Input::Tick { clock }).map(|_| ())
+            }
+            Happening::Synced { server, life } if self.servers[server].life == life => self.synced(server),
+            Happening::Tick { .. } | Happening::Synced { .. } => Ok(()),
+            Happening::Arrival { to, from, bytes, is_late } => {
+                if !is_late && !self.network.is_open(from, to) {
+                    return Ok(());
+                }
+                let envelope = wire::decode(&bytes);
+                let Ok(PeerEnvelope { message: PeerMessage::Raft(message), .. }) = envelope else {
+                    let story = format!("n{} cannot read what n{} said", to + 1, from + 1);
+                    return Err(Violation { invariant: "wire round trip", story });
+                };
+                self.step(to, Input::Message { from: node_id(from), message }).map(|_| ())
+            }
+        }
+    }
+
+    /// One step of one server, if it runs, with all that is owed for it.
+    fn step(
+        &mut self,
+        server: usize,
+        input: Input,
+    ) -> Result<Option<Result<quorate_raft::Position, quorate_raft::Refusal>>, Violation> {
+        let Some(node) = &mut self.servers[server].node else { return Ok(None) };
+        let Effects { send_now, persist, apply, proposed, reads: _ } = node.step(input);
+        if let Some(Persist { write, hard_state, entries, send_after }) = persist {
+            let send_after = send_after.into_iter().map(|envelope| enveloped(server, envelope)).collect();
+            let write = DiskWrite { write, hard_state, entries, send_after };
+            self.invariants.wrote(server, &write)?;
+            self.servers[server].queued.push_back(write);
+            self.sync_soon(server);
+        }
+        for envelope in send_now {
+            self.send(server, &enveloped(server, envelope))?;
+        }
+        for entry in apply {
+            self.apply(server, &entry)?;
+        }
+        let place = &self.servers[server];
+        let node = place.node.as_ref().expect("it has just stepped");
+        self.invariants.stepped(View::new(server, node, node.applied(), place.digest))?;
+        Ok(proposed)
+    }
+
+    // --- effects ---
+
+    fn sync_soon(&mut self, server: usize) {
+        let place = &mut self.servers[server];
+        if place.syncing == 0 && !place.queued.is_empty() {
+            place.syncing = place.queued.len();
+            let life = place.life;
+            self.schedule.after(SYNC, Happening::Synced { server, life });
+        }
+    }
+
+    fn synced(&mut self, server: usize) -> Result<(), Violation> {
+        let place = &mut self.servers[server];
+        let synced = std::mem::take(&mut place.syncing);
+        self.invariants.synced(server, synced);
+        let writes: Vec<DiskWrite> = place.queued.drain(..synced).collect();
+        let mut promises = Vec::new();
+        let mut last = None;
+        for mut write in writes {
+            promises.append(&mut write.send_after);
+            last = Some(write.write);
+            self.servers[server].store(write);
+        }
+        for envelope in promises {
+            self.send(server, &envelope)?;
+        }
+        if let Some(write) = last {
+            self.step(server, Input::Persisted { write })?;
+        }
+        self.sync_soon(server);
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, envelope: &PeerEnvelope) -> Result<(), Violation> {
+        self.invariants.sends(from, envelope)?;
+        let to = host_of(envelope.to);
+        let mut bytes = BytesMut::new();
+        wire::encode(envelope, &mut bytes);
+        let is_request = self.count_message(envelope, bytes.len() as u64);
+        let (delay, is_late) = match self.network.send(from, to, is_request) {
+            Fate::Dropped => return Ok(()),
+            Fate::Arrives(delay) => (delay, false),
+            Fate::ArrivesLate(delay) => (delay, true),
+        };
+        self.schedule.after(delay, Happening::Arrival { to, from, bytes: bytes.freeze(), is_late });
+        Ok(())
+    }
+
+    /// Counts a message, and says whether it is a request.
+    fn count_message(&mut self, envelope: &PeerEnvelope, bytes: u64) -> bool {
+        self.traffic.bytes += bytes;
+        let PeerMessage::Raft(Message { body, .. }) = &envelope.message else { return false };
+        let is_request = match body {
+            Body::PreVote { .. } | Body::Vote { .. } => {
+                self.traffic.campaigns += 1;
+                true
+            }
+            Body::Append { .. } | Body::Heartbeat { .. } => true,
+            Body::Rejected { .. } => {
+                self.traffic.rejections += 1;
+                false
+            }
+            Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::Appended { .. }
+            | Body::HeartbeatReply { .. } => false,
+        };
+        self.traffic.requests += u64::from(is_request);
+        is_request
+    }
+
+    /// Every command is compared with what the others applied at its place.
+    fn apply(&mut self, server: usize, entry: &Entry) -> Result<(), Violation> {
+        let place = &mut self.servers[server];
+        let position = (entry.position.term.0, entry.position.index.0);
+        place.digest =
+            place.digest.wrapping_mul(0x0100_0000_01B3).wrapping_add(position.0 << 40 ^ position.1);
+        let Payload::Data(command) = &entry.payload else { return Ok(()) };
+        place.applied.push(command.clone());
+        match self.agreed.get(place.applied.len() - 1) {
+            Some(agreed) if agreed == command => Ok(()),
+            Some(_) => {
+                let story =
+                    format!("n{} applied another command at {} than others", server + 1, place.applied.len());
+                Err(Violation { invariant: "state machine safety", story })
+            }
+            None => {
+                self.agreed.push(command.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Server {
+    fn store(&mut self, write: DiskWrite) {
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(first) = write.entries.first() {
+            self.entries.truncate(first.position.index.previous().0 as usize);
+            self.entries.extend(write.entries);
+        }
+    }
+}
+
+fn enveloped(from: usize, envelope: quorate_raft::Envelope) -> PeerEnvelope {
+    PeerEnvelope {
+        cluster: ClusterId::new(1),
+        from: node_id(from),
+        to: envelope.to,
+        incarnation: Incarnation(from as u64 + 1),
+        message: PeerMessage::Raft(envelope.message),
+    }
+}
+
+/// Counts how often each role is held among these, for stories.
+pub(crate) fn roles(cluster: &Cluster) -> String {
+    let mut roles: BTreeMap<String, usize> = BTreeMap::new();
+    for server in 0..cluster.count() {
+        let shown = match cluster.state(server) {
+            Some((role, term)) => format!("{role}@{term}"),
+            None => "down".to_owned(),
+        };
+        let cut = if cluster.network.is_connected(server) { "" } else { " (cut off)" };
+        *roles.entry(format!("{shown}{cut}")).or_default() += 1;
+    }
+    roles.iter().map(|(role, count)| format!("{count} {role}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,36 @@
+//! The course's tests, all of them: the list is whole, and none fails.
+
+use std::collections::BTreeSet;
+
+use quorate_sim::lab::{Outcome, SCENARIOS};
+
+/// Parts 2A to 2D, by the names of 2023.
+const RAFT: &str = "InitialElection2A ReElection2A ManyElections2A BasicAgree2B RPCBytes2B FollowerFailure2B \
+    LeaderFailure2B FailAgree2B FailNoAgree2B ConcurrentStarts2B Rejoin2B Backup2B Count2B Persist12C Persist22C \
+    Persist32C Figure82C UnreliableAgree2C Figure8Unreliable2C ReliableChurn2C UnreliableChurn2C SnapshotBasic2D \
+    SnapshotInstall2D SnapshotInstallUnreliable2D SnapshotInstallCrash2D SnapshotInstallUnCrash2D SnapshotAllCrash2D \
+    SnapshotInit2D";
+
+#[test]
+fn the_list_holds_every_test_of_the_course_once() {
+    let listed: Vec<&str> = SCENARIOS.iter().map(|test| test.name).collect();
+    let unique: BTreeSet<&str> = listed.iter().copied().collect();
+    assert_eq!(unique.len(), listed.len(), "a name stands twice");
+    let wanted: BTreeSet<&str> = RAFT.split_whitespace().collect();
+    assert_eq!(unique, wanted);
+    for test in SCENARIOS {
+        let line = test.to_string();
+        assert!(line.starts_with(test.name) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn none_fails() {
+    let failed: Vec<String> = SCENARIOS
+        .iter()
+        .map(|test| (test.name, test.run(1)))
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+        .map(|(name, outcome)| format!("{name}  {outcome}"))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
