@@ -8,5 +8,6 @@ mod demo;
 mod failover;
 mod folders;
 mod load;
+mod redis_clients;
 mod scripts;
 mod support;
