@@ -72,7 +72,8 @@ impl Leader {
 
     /// The highest clock value that a majority's last-known clocks have reached.
     pub(crate) fn majority_clock(&self, member: &Member) -> u64 {
-        member.membership.reached(|id| self.seen(member.id, id, member.clock, Progress::clock))
+        let reached = member.membership.reached(|id| self.seen(member.id, id, member.clock, Progress::clock));
+        Bug::BelievesOneClock.spoils(reached, || member.clock)
     }
 
     pub(crate) fn propose(&mut self, member: &mut Member, payload: Bytes) -> Result<Position, Refusal> {

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_raft::NodeId;
 use quorate_storage::{Incarnation, Member};
 
+use crate::sabotage::Bug;
+
 /// What a member that is not founded knows of the others.
 #[derive(Debug)]
 pub(crate) struct Founding {
@@ -66,7 +68,7 @@ impl Founding {
         let ids_agree = members.iter().map(|(id, _)| id).eq(self.members.iter());
         let own = self.seen.get(&self.id).copied();
         let holds_this = members.iter().any(|(id, incarnation)| *id == self.id && Some(*incarnation) == own);
-        (ids_agree && holds_this).then(|| as_members(members))
+        (ids_agree && Bug::TakesEmptyFolders.spoils(holds_this, || true)).then(|| as_members(members))
     }
 }
 

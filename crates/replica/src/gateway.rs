@@ -18,6 +18,7 @@ use crate::command::{Query, Reply, ReplyError, Seq, SessionKey};
 use crate::entry::{self, LoggedWrite, RunHead};
 use crate::machine::Witness;
 use crate::replica::{Answer, ConnectionId};
+use crate::sabotage::Bug;
 use crate::shard::Shards;
 
 /// Commands that wait for their reply at one server; past it the server reads no more from its clients.
@@ -254,6 +255,9 @@ impl Gateway {
     /// Looks at the clock: gives up what has waited too long, shows a sign of life, notices that nothing moves. What this
     /// server has put into its own log as the leader cannot be lost on the way.
     pub(crate) fn tick(&mut self, is_leader_known: bool, can_be_lost: bool, gateway_ttl_ms: u64) {
+        if Bug::LeavesWaiters.is_put_back() {
+            return;
+        }
         self.held_end = self.held_end.max(self.front);
         while let Some(slot) = self.slot(Ticket(self.held_end)) {
             if self.now_ms.saturating_sub(slot.arrived_ms) < self.patience.election_hold_ms {
@@ -287,7 +291,10 @@ impl Gateway {
 
     /// "Not executed" is the truth only for a write that was never sent; its place in the order is taken by nothing.
     fn give_up_if_unsent(&mut self, ticket: Ticket) {
-        if !self.is_unsent(ticket) || !self.is_unresolved(ticket) {
+        let is_unsent = self.is_unsent(ticket);
+        let is_unsent = Bug::RefusesWhatWasSent.spoils(is_unsent, || true);
+        let is_unsent = Bug::RefusesWhatIsResent.spoils(is_unsent, || ticket.0 >= self.sent_end);
+        if !is_unsent || !self.is_unresolved(ticket) {
             return;
         }
         self.answer_error(ticket, &ReplyError::ClusterDown);
@@ -341,7 +348,7 @@ impl Witness for Gateway {
     fn opened(&mut self, node: NodeId, start: u64, nonce: u64, session: SessionKey) {
         if (node, start, nonce) == (self.node, self.start, self.nonce) && self.session.is_none() {
             self.session = Some(session);
-            self.base = self.front - 1;
+            self.base = Bug::FloorTooHigh.spoils(self.front - 1, || self.front);
         }
     }
 

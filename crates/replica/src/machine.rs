@@ -6,6 +6,7 @@ use quorate_storage::ClusterId;
 
 use crate::command::{Command, Query, Reply, Seq, SessionId, SessionKey};
 use crate::entry::{self, EntryPayload, Item, LoggedWrite, Run, StateLimits};
+use crate::sabotage::{self, Bug};
 use crate::session::{Admission, GatewayAdmission, Sessions};
 use crate::shard::{Shards, mix};
 use crate::value::Value;
@@ -149,9 +150,10 @@ impl Machine {
 
     fn apply_batch(&mut self, index: Index, stamp_ms: u64, items: &[Item], witness: &mut impl Witness) {
         self.now_ms = self.now_ms.max(stamp_ms);
-        self.sessions.expire(self.now_ms, EXPIRED_PER_ENTRY_MAX);
+        self.expire(self.now_ms);
         // A leader proposes batches only behind the founding entry; without it there are no limits to decide by.
         let Some(limits) = self.limits else { return };
+        let limits = Bug::DecidesByLocalLimits.spoils(limits, || sabotage::noted_flags().unwrap_or(limits));
         let mut place = 0;
         for item in items {
             match item {
@@ -165,6 +167,11 @@ impl Machine {
                 Item::Run(run) => self.apply_run(index, &mut place, run, &limits, witness),
             }
         }
+    }
+
+    /// Removes sessions whose deadline is past.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        self.sessions.expire(now_ms, EXPIRED_PER_ENTRY_MAX);
     }
 
     fn apply_run(
@@ -235,11 +242,12 @@ impl Machine {
         match self.sessions.admit_client(session, number, reply_bytes, self.now_ms, limits) {
             Admission::Fresh => {
                 let reply = self.shards.execute(command, limits);
-                self.sessions.record_client(session, number, reply.clone(), self.now_ms);
+                let recorded = Bug::RecordsBeforeEffect.spoils(reply.clone(), || Reply::Ok);
+                self.sessions.record_client(session, number, recorded, self.now_ms);
                 reply
             }
             Admission::Repeat(reply) => {
-                let reply = reply.clone();
+                let reply = Bug::SkipsRepeats.spoils(reply.clone(), || Reply::Nil);
                 self.sessions.touch_client(session, self.now_ms);
                 reply
             }

@@ -17,6 +17,7 @@ use crate::gateway::{Gateway, Patience, RUN_BYTES_MAX};
 use crate::machine::Machine;
 use crate::pending::{Connections, READ_GIVEN_UP, Reads, WaitingRead};
 use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
+use crate::sabotage::{self, Bug};
 use crate::shard::check_sizes;
 use crate::wire::PeerMessage;
 
@@ -207,6 +208,9 @@ impl Member {
         self.gateway.set_now(self.uptime_ms);
         // Zero is "no clock known".
         self.step(Input::Tick { clock: now_ms.max(1) }, out);
+        if Bug::ExpiresByLocalClock.is_put_back() {
+            self.machine.expire(now_ms);
+        }
         let is_leader_known = self.node.leader().is_some();
         let gateway_ttl_ms = self.machine.limits().unwrap_or(&self.founding_limits).gateway_ttl_ms;
         self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
@@ -247,7 +251,7 @@ impl Member {
                 self.step(Input::Read { token }, out);
             }
             PeerMessage::ReadIndexReply { start, counter, index } => {
-                if start == self.start {
+                if Bug::BelievesOldReplies.spoils(start, || self.start) == self.start {
                     self.reads.confirm(ReadToken(counter), index);
                 }
             }
@@ -301,6 +305,7 @@ impl Member {
         if out.actions.halt.is_some() {
             return;
         }
+        sabotage::note_flags(&self.founding_limits);
         if let Err(cannot) = self.machine.apply(entry, &mut self.gateway) {
             out.actions.halt = Some(format!(
                 "the log's entry {} cannot be applied: {}; a newer version may have written it: start that version",
@@ -357,7 +362,7 @@ impl Member {
     /// Where another leads, or another term began, what is under way may be lost: all of it is sent and asked again.
     fn note_leader(&mut self) {
         let leader = (self.node.term(), self.node.leader());
-        if leader != self.seen_leader {
+        if leader != self.seen_leader && !Bug::LeavesWaiters.is_put_back() {
             self.seen_leader = leader;
             self.gateway.begin_anew();
             self.reads.forget_questions();

@@ -13,6 +13,7 @@ mod folder;
 pub mod identity;
 mod record;
 mod recovery;
+pub mod sabotage;
 mod segment;
 mod sim_disk;
 mod sim_file;

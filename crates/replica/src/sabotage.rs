@@ -1,0 +1,98 @@
+//! Bugs that the simulator puts back, to prove that it would find them. Each stands at the very line where it would
+//! have been made. Without the feature `sabotage`, which nothing but `quorate-sim` asks for, no bug can be put back:
+//! the question is a constant, and the compiler drops the line.
+
+use crate::entry::StateLimits;
+
+/// A mistake that the key/value server could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A command of a session that is sent again is skipped, and its answer with it.
+    SkipsRepeats,
+    /// A reply is recorded before the command has run.
+    RecordsBeforeEffect,
+    /// Sessions expire by each server's own clock.
+    ExpiresByLocalClock,
+    /// Commands are judged by the limits in this server's flags.
+    DecidesByLocalLimits,
+    /// Who waits is left waiting when leadership is lost, and for ever.
+    LeavesWaiters,
+    /// The answer to a read of an earlier process counts.
+    BelievesOldReplies,
+    /// "Not executed" is said of a command that was sent.
+    RefusesWhatWasSent,
+    /// "Not executed" is said of a command that was sent, and is to be sent again.
+    RefusesWhatIsResent,
+    /// A gateway's sequences are applied with gaps.
+    AppliesWithGaps,
+    /// A gateway's floor is one too high: its first command counts as resolved.
+    FloorTooHigh,
+    /// A server on an empty folder takes part under a known id.
+    TakesEmptyFolders,
+}
+
+impl Bug {
+    /// `right`, or where this bug is put back, `wrong`.
+    #[inline]
+    pub(crate) fn spoils<T>(self, right: T, wrong: impl FnOnce() -> T) -> T {
+        if self.is_put_back() { wrong() } else { right }
+    }
+}
+
+/// The limits in the flags of the server that applies next, for [`Bug::DecidesByLocalLimits`].
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn note_flags(_: &StateLimits) {}
+
+/// What was noted last.
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn noted_flags() -> Option<StateLimits> {
+    None
+}
+
+#[cfg(not(feature = "sabotage"))]
+impl Bug {
+    pub(crate) const fn is_put_back(self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use put_back::{MARKER, put_back};
+#[cfg(feature = "sabotage")]
+pub(crate) use put_back::{note_flags, noted_flags};
+
+#[cfg(feature = "sabotage")]
+mod put_back {
+    use std::cell::Cell;
+    use std::hint::black_box;
+
+    use super::{Bug, StateLimits};
+
+    /// A program that holds these bytes can put bugs back.
+    pub static MARKER: &str = "quorate: this program can put the bugs of its replica back";
+
+    thread_local! {
+        static PUT_BACK: Cell<Option<Bug>> = const { Cell::new(None) };
+        static FLAGS: Cell<Option<StateLimits>> = const { Cell::new(None) };
+    }
+
+    /// From now on all servers of this thread have this bug, or none.
+    pub fn put_back(bug: Option<Bug>) {
+        PUT_BACK.set(bug);
+    }
+
+    pub(crate) fn note_flags(limits: &StateLimits) {
+        FLAGS.set(Some(*limits));
+    }
+
+    pub(crate) fn noted_flags() -> Option<StateLimits> {
+        FLAGS.get()
+    }
+
+    impl Bug {
+        pub(crate) fn is_put_back(self) -> bool {
+            black_box(MARKER);
+            PUT_BACK.get() == Some(self)
+        }
+    }
+}
