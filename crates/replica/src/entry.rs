@@ -168,7 +168,7 @@ pub enum LoggedWrite {
     KeepAlive,
 }
 
-/// Lays out the payload of a batch: `items` are bytes of items, as [`put_run`] and [`put_open_gateway`] make them.
+/// Lays out the payload of a batch: `items` are bytes of items, as [`run`] and [`open_gateway`] make them.
 pub fn batch(stamp_ms: u64, items: &[Bytes]) -> Bytes {
     let length = 1 + 8 + items.iter().map(Bytes::len).sum::<usize>();
     let mut out = BytesMut::with_capacity(length);
