@@ -298,7 +298,7 @@ impl Reader<'_> {
                 return Step::Wait;
             }
             if !self.shared.inbox.takes_requests() {
-                self.shared.inbox.wait(context);
+                self.shared.inbox.wait(self.connection.id.0, context);
                 return Step::Wait;
             }
             match self.decoder.decode(&mut self.input) {

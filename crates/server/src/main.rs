@@ -51,16 +51,16 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(args) => {
-            log_to_stderr();
-            match args.resolve() {
-                Ok(config) => server::serve(config),
-                Err(wrong) => {
-                    tracing::error!("{wrong}");
-                    ExitCode::from(EXIT_USAGE)
-                }
+        Command::Serve(args) => match args.resolve() {
+            Ok(config) => {
+                log_to_stderr();
+                server::serve(config)
             }
-        }
+            Err(wrong) => {
+                shell::complain(&wrong.to_string());
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
         Command::Demo(args) => demo::demo(&args),
         Command::Put(args) => shell::put(args),
         Command::Append(args) => shell::append(args),

@@ -69,8 +69,10 @@ struct InboxState {
     /// Why the server cannot go on.
     failure: Option<String>,
     waker: Option<Waker>,
-    /// Readers that stopped for want of room.
-    waiting: Vec<Waker>,
+    /// Connections that stopped for want of room, by number: each waits once, however often it looks.
+    waiting: HashMap<u64, Waker>,
+    /// Peers' readers that stopped for want of room.
+    waiting_peers: Vec<Waker>,
 }
 
 impl Inbox {
@@ -85,9 +87,14 @@ impl Inbox {
         self.state.borrow().peer_bytes < PEER_BYTES_WAITING_MAX
     }
 
-    /// Wakes this task at the loop's next turn, for another look at [`Inbox::takes_requests`].
-    pub(crate) fn wait(&self, context: &Context<'_>) {
-        self.state.borrow_mut().waiting.push(context.waker().clone());
+    /// Wakes the task of this connection once there is room, for another look at [`Inbox::takes_requests`].
+    pub(crate) fn wait(&self, connection: u64, context: &Context<'_>) {
+        self.state.borrow_mut().waiting.insert(connection, context.waker().clone());
+    }
+
+    /// Wakes this task at the loop's next turn, for another look at [`Inbox::takes_peers`].
+    pub(crate) fn wait_as_peer(&self, context: &Context<'_>) {
+        self.state.borrow_mut().waiting_peers.push(context.waker().clone());
     }
 
     /// Hands over a request.
@@ -129,8 +136,13 @@ impl Inbox {
     pub(crate) fn turned(&self, has_room: bool) {
         let mut state = self.state.borrow_mut();
         state.is_full = !has_room;
-        for waiter in state.waiting.drain(..) {
-            waiter.wake();
+        for peer in state.waiting_peers.drain(..) {
+            peer.wake();
+        }
+        if has_room {
+            for (_, waiter) in state.waiting.drain() {
+                waiter.wake();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use quorate_raft::NodeId;
 use quorate_replica::replica::Event;
 use quorate_replica::wire::{self, PEER_FRAME_BYTES_MAX};
@@ -142,7 +142,7 @@ async fn receive(
             if shared.inbox.takes_peers() {
                 return Poll::Ready(());
             }
-            shared.inbox.wait(context);
+            shared.inbox.wait_as_peer(context);
             Poll::Pending
         })
         .await;
@@ -168,7 +168,9 @@ fn hand_on(shared: &Shared, peer: NodeId, buffer: &mut BytesMut) -> Result<Optio
             return Ok(None);
         }
         buffer.advance(PREFIX);
-        let frame = buffer.split_to(length).freeze();
+        // A copy of its own: what is kept of it, entries of the log, must not keep a whole read buffer alive.
+        let frame = Bytes::copy_from_slice(&buffer[..length]);
+        buffer.advance(length);
         let envelope = wire::decode(&frame)
             .map_err(|error| format!("node {} sends what is no message: {}", peer.get(), error.0))?;
         if envelope.from != peer || envelope.to != shared.config.id {
