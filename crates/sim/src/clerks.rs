@@ -9,7 +9,8 @@ use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
 
-use crate::history::{Action, OperationId, Outcome};
+use crate::effects::name_of;
+use crate::history::{self, Action, OperationId, Outcome};
 use crate::network::HostIndex;
 use crate::options::Options;
 use crate::prng::Prng;
@@ -140,6 +141,9 @@ impl ClerkClient {
             world.line(format_args!("c{} → {server} {request:?}", self.client));
         }
         let (question, operation) = translated(request);
+        if let Some(Operation::Write(Write::Once { session, seq, command: Command::Delete { keys }, .. })) = &operation {
+            self.name_delete(world, &keys[0], name_of(session.key, *seq));
+        }
         let tag = operation.and_then(|operation| world.ask(wire, operation));
         match tag {
             Some(tag) => {
@@ -150,6 +154,24 @@ impl ClerkClient {
                 let response = response(question, &Reply::Error(ReplyError::SessionExpired));
                 self.step(world, Event::Answered { attempt, response });
             }
+        }
+    }
+
+    /// A deletion carries no token, so it is known by its place in its session. Deletions of one key are sent in
+    /// the order of their calls.
+    fn name_delete(&self, world: &mut World, key: &Bytes, name: Bytes) {
+        let deletes = self.calls.values().filter(|id| {
+            let history::Operation { key: deleted, action, .. } = world.history.get(**id);
+            deleted == key && matches!(action, Action::Delete { .. })
+        });
+        let deletes: Vec<OperationId> = deletes.copied().collect();
+        if deletes.iter().any(|id| world.history.get(*id).token.as_ref() == Some(&name)) {
+            return;
+        }
+        let unnamed = deletes.iter().find(|id| world.history.get(**id).token.is_none());
+        // One that has a name already is sent anew, under a new session: its first place never ran.
+        if let Some(id) = unnamed.or(deletes.first()) {
+            world.history.name(*id, name);
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Effects {
 #[derive(Default)]
 struct Record {
     number: u64,
+    /// Effects of the latest entry, for the trace: key, token, whether the key changed.
+    latest: Vec<(Bytes, Option<Bytes>, bool)>,
     /// By key, each content it had and from which effect on.
     versions: BTreeMap<Bytes, Vec<(EffectNumber, ValuePrint)>>,
     ran: BTreeMap<Bytes, Ran>,
@@ -58,6 +60,11 @@ fn named_in(command: &Command) -> Option<(&Bytes, Option<&Bytes>)> {
     }
 }
 
+/// The token of a command that holds none, under a client's session.
+pub fn name_of(session: SessionKey, seq: Seq) -> Bytes {
+    Bytes::from(format!("{}-{}/{}", session.index, session.place, seq.0))
+}
+
 impl Effects {
     /// Nothing has taken effect.
     pub fn new(cluster: ClusterId) -> Self {
@@ -70,6 +77,7 @@ impl Effects {
     /// If the state machine cannot apply it, as a sentence.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), String> {
         self.record.writes.clear();
+        self.record.latest.clear();
         if let Payload::Data(payload) = &entry.payload {
             match entry::parse(payload) {
                 Ok(EntryPayload::Batch { items, .. }) => self.record.expect(items),
@@ -83,6 +91,16 @@ impl Effects {
     /// The machine that applied the log.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Effects of the latest entry, for the trace.
+    pub fn latest(&self) -> impl Iterator<Item = String> {
+        let first = self.record.number - self.record.latest.len() as u64;
+        (first + 1..).zip(&self.record.latest).map(|(number, (key, token, changed))| {
+            let token = token.clone().unwrap_or_default();
+            let sign = if *changed { "" } else { " (changed nothing)" };
+            format!("#{number} {} {}{sign}", key.escape_ascii(), token.escape_ascii())
+        })
     }
 
     /// What became of the write with this token.
@@ -112,13 +130,18 @@ impl Witness for Record {
 
     fn before(&mut self, _: SessionKey, _: Seq, _: &Shards) {}
 
-    fn after(&mut self, session: SessionKey, seq: Seq, _: &Reply, state: &Shards) {
-        let command = match self.writes.get(&(session, seq)) {
-            Some(LoggedWrite::Plain(command) | LoggedWrite::Once { command, .. }) => command,
+    fn after(&mut self, session: SessionKey, seq: Seq, reply: &Reply, state: &Shards) {
+        if matches!(reply, Reply::Error(_)) {
+            return;
+        }
+        let (command, name) = match self.writes.get(&(session, seq)) {
+            Some(LoggedWrite::Plain(command)) => (command, None),
+            Some(LoggedWrite::Once { session, seq, command, .. }) => (command, Some(name_of(*session, *seq))),
             Some(LoggedWrite::OpenSession { .. } | LoggedWrite::CloseSession { .. } | LoggedWrite::KeepAlive)
             | None => return,
         };
         let Some((key, token)) = named_in(command) else { return };
+        let token = token.cloned().or(name);
         self.number += 1;
         let at = EffectNumber(self.number);
         let print = state.get(key).map(|value| print_of(value.as_slice()));
@@ -127,8 +150,9 @@ impl Witness for Record {
         if changed {
             versions.push((at, print));
         }
+        self.latest.push((key.clone(), token.clone(), changed));
         if let Some(token) = token {
-            let ran = self.ran.entry(token.clone()).or_default();
+            let ran = self.ran.entry(token).or_default();
             ran.at.push(at);
             ran.changes += usize::from(changed);
         }

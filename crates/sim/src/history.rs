@@ -58,6 +58,17 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Action {
+    /// What no other action of the run carries.
+    fn token(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { value, .. } | Self::Append { value } => Some(value),
+            Self::Delete { token } => token.as_ref(),
+            Self::Get | Self::Length => None,
+        }
+    }
+}
+
 impl Outcome {
     /// The value in it.
     pub fn value(&self) -> Option<&Bytes> {
@@ -106,6 +117,8 @@ pub struct Operation {
     pub key: Bytes,
     /// What.
     pub action: Action,
+    /// What no other operation of the run carries; none for a read.
+    pub token: Option<Bytes>,
     /// Before everything the operation may have caused.
     pub call: Stamp,
     /// After it; `None` where no answer came.
@@ -122,15 +135,6 @@ impl Operation {
     /// Whether the effect and the answer are known.
     pub fn is_complete(&self) -> bool {
         self.returned.is_some() && !matches!(self.outcome, Outcome::NotExecuted | Outcome::Unknown)
-    }
-
-    /// What no other operation of the run carries; none for a read.
-    pub fn token(&self) -> Option<&Bytes> {
-        match &self.action {
-            Action::Put { value, .. } | Action::Append { value } => Some(value),
-            Action::Delete { token } => token.as_ref(),
-            Action::Get | Action::Length => None,
-        }
     }
 
     /// Whether it may change the key.
@@ -233,6 +237,7 @@ impl History {
             client,
             connection,
             key,
+            token: action.token().cloned(),
             action,
             call,
             returned: None,
@@ -254,6 +259,16 @@ impl History {
         operation.returned = Some(stamp);
         operation.returned_at = now;
         operation.outcome = outcome;
+    }
+
+    /// The token of an operation that had none, or another one, is this.
+    pub fn name(&mut self, id: OperationId, token: Bytes) {
+        self.operations[id.0].token = Some(token);
+    }
+
+    /// All operations that have an id.
+    pub fn get(&self, id: OperationId) -> &Operation {
+        &self.operations[id.0]
     }
 
     /// The keys that were named, in order.

@@ -49,7 +49,12 @@ pub enum Refused {
         stuck: Vec<usize>,
     },
     /// The search was given up.
-    TooLarge,
+    TooLarge {
+        /// As above.
+        placed: usize,
+        /// As above.
+        stuck: Vec<usize>,
+    },
 }
 
 /// Checks the operations of **one** key, in any order. The key is absent at first.
@@ -70,7 +75,10 @@ pub fn check_ranked(operations: &[&Operation], ranks: &[Option<u64>]) -> Result<
         match search.run(allowance) {
             Verdict::Order => return Ok(()),
             Verdict::NoOrder => break,
-            Verdict::TooLarge => return Err(Refused::TooLarge),
+            Verdict::TooLarge => {
+                let (placed, stuck) = search.longest;
+                return Err(Refused::TooLarge { placed, stuck });
+            }
             Verdict::AllowanceInTheWay => {}
         }
     }
@@ -264,6 +272,7 @@ struct Choice {
     placed: Placed,
     before: State,
     unhinted: u32,
+    reached: Option<u64>,
     /// Alternatives not tried yet, best last.
     rest: Vec<Step>,
 }
@@ -280,6 +289,8 @@ struct Search {
     previous: Vec<usize>,
     used: Vec<u64>,
     unhinted: u32,
+    /// The rank of the last operation placed that had one.
+    reached: Option<u64>,
     state: State,
     set: u128,
     placed: usize,
@@ -322,6 +333,7 @@ impl Search {
             open,
             ranked,
             unhinted: 0,
+            reached: None,
             state: None,
             set: 0,
             placed: 0,
@@ -352,15 +364,16 @@ impl Search {
                     if self.branches > BRANCHES_MAX {
                         return Verdict::TooLarge;
                     }
-                    let (before, unhinted) = (self.state, self.unhinted);
+                    let (before, unhinted, reached) = (self.state, self.unhinted, self.reached);
                     self.place(placed);
-                    choices.push(Choice { placed, before, unhinted, rest });
+                    choices.push(Choice { placed, before, unhinted, reached, rest });
                     rest = if self.is_new() { self.candidates() } else { Vec::new() };
                 }
                 None => {
                     let Some(choice) = choices.pop() else { break };
                     self.take_back(choice.placed, choice.before);
                     self.unhinted = choice.unhinted;
+                    self.reached = choice.reached;
                     rest = choice.rest;
                 }
             }
@@ -413,10 +426,13 @@ impl Search {
 
     /// The open operation that took effect before all who are next in line, by suggestion.
     fn suggested(&self, first_rank: Option<u64>, first_return: Stamp) -> Option<Step> {
-        let at = *self.ranked.iter().find(|at| !self.is_used(**at))?;
-        let Open { call, rank, .. } = &self.open[at];
-        let is_next = *call < first_return && first_rank.is_none_or(|first| *rank < Some(first));
-        is_next.then_some(Step::Place(Placed::Open { at, hinted: true }))
+        let from = self.ranked.partition_point(|at| self.open[*at].rank <= self.reached);
+        let to_come = self.ranked[from..].iter().copied();
+        let at = to_come.take_while(|at| first_rank.is_none() || self.open[*at].rank < first_rank).find(|at| {
+            let Open { call, effect, .. } = &self.open[*at];
+            *call < first_return && !self.is_used(*at) && effect.apply(self.state).0 != self.state
+        })?;
+        Some(Step::Place(Placed::Open { at, hinted: true }))
     }
 
     /// Open operations that may come next, hinted ones last; and whether the allowance held some back.
@@ -492,6 +508,7 @@ impl Search {
                 self.set ^= self.known[at].mark;
                 self.placed += 1;
                 self.unhinted = 0;
+                self.reached = self.known[at].rank.or(self.reached);
                 let (previous, next) = (self.previous[at], self.next[at]);
                 self.next[previous] = next;
                 self.previous[next] = previous;
@@ -500,6 +517,7 @@ impl Search {
                 self.state = self.open[at].effect.apply(self.state).0;
                 self.used[at / 64] |= 1 << (at % 64);
                 self.unhinted += u32::from(!hinted);
+                self.reached = self.open[at].rank.or(self.reached);
             }
         }
     }

@@ -161,24 +161,25 @@ pub fn check_linearizability(operations: &[Operation], effects: &Effects) -> Res
     }
     for (key, operations) in keys {
         let rank = |operation: &&Operation| {
-            let ran = operation.token().and_then(|token| effects.ran(token))?;
+            let ran = operation.token.as_ref().and_then(|token| effects.ran(token))?;
             ran.at.first().map(|number| number.0)
         };
         let ranks: Vec<Option<u64>> = operations.iter().map(rank).collect();
         let story = match linearizability::check_ranked(&operations, &ranks) {
             Ok(()) => continue,
-            Err(Refused::TooLarge) => format!("{} operations: the search was given up", operations.len()),
-            Err(Refused::NoOrder { placed, stuck }) => {
-                let stuck: Vec<String> = stuck.iter().map(|at| operations[*at].to_string()).collect();
-                format!(
-                    "no order explains more than {placed} of {} operations; none of these can come next:\n  {}",
-                    operations.len(),
-                    stuck.join("\n  "),
-                )
+            Err(Refused::NoOrder { placed, stuck }) => told("no order explains more than", &operations, placed, &stuck),
+            Err(Refused::TooLarge { placed, stuck }) => {
+                told("the search was given up; the best order explains", &operations, placed, &stuck)
             }
         };
         let story = format!("key {}: {story}", key.escape_ascii());
         return Err(Violation { invariant: "linearizability", story });
     }
     Ok(())
+}
+
+fn told(what: &str, operations: &[&Operation], placed: usize, stuck: &[usize]) -> String {
+    let stuck: Vec<String> = stuck.iter().map(|at| operations[*at].to_string()).collect();
+    let (all, stuck) = (operations.len(), stuck.join("\n  "));
+    format!("{what} {placed} of {all} operations; one of these must come next and none fits:\n  {stuck}")
 }

@@ -287,6 +287,10 @@ impl World {
             let fresh = node.entries_after(committed).take_while(|entry| entry.position.index <= view.commit);
             for entry in fresh {
                 effects.apply(entry).map_err(|story| Violation { invariant: "log is applicable", story })?;
+                if self.trace.is_on() {
+                    let ran = effects.latest().collect::<Vec<_>>().join(", ");
+                    self.trace.line(self.schedule.now(), format_args!("committed {} {ran}", entry.position));
+                }
             }
         }
         let shown = self.shown[host].replace(view);

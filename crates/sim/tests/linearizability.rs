@@ -11,6 +11,7 @@ fn operation(call: u64, returned: Option<u64>, action: Action, outcome: Outcome)
         client: 0,
         connection: 0,
         key: Bytes::from_static(b"k"),
+        token: None,
         action,
         call: Stamp(call),
         returned: returned.map(Stamp),
@@ -139,10 +140,12 @@ fn agrees_with_the_definition_on_small_random_histories() {
     for round in 0..30_000 {
         let count = prng.between(1, 7) as usize;
         let actions: Vec<Action> = (0..count).map(|number| random_action(&mut prng, number)).collect();
-        let mut history = random_history(&mut prng, count, 30, 0.15, &actions);
+        let spread = [3, 12, 40][prng.below(3) as usize];
+        let mut history = random_history(&mut prng, count, spread, 0.1, &actions);
         if prng.chance(0.6) {
             // Give one operation the answer of another run.
             let at = prng.below(count as u64) as usize;
+            let actions: Vec<Action> = (0..count).map(|number| random_action(&mut prng, number)).collect();
             let other = random_history(&mut prng, count, 30, 0.0, &actions);
             history[at].outcome = other[at].outcome.clone();
         }

@@ -50,7 +50,7 @@ enum Place {
 }
 
 fn write_place(operation: &Operation, effects: &Effects) -> Place {
-    let first = operation.token().and_then(|token| effects.ran(token)).and_then(|ran| ran.at.first());
+    let first = operation.token.as_ref().and_then(|token| effects.ran(token)).and_then(|ran| ran.at.first());
     first.map_or(Place::Free, |number| Place::At(*number))
 }
 

@@ -11,7 +11,7 @@ use crate::history::{Action, Operation, Outcome};
 /// If a write of the history had another number of effects than its outcome allows.
 pub fn check(operations: &[Operation], effects: &Effects) -> Result<(), Violation> {
     for operation in operations {
-        let Some(token) = operation.token() else { continue };
+        let Some(token) = &operation.token else { continue };
         let (runs, changes) = effects.ran(token).map_or((0, 0), |ran| (ran.at.len(), ran.changes));
         let broken = match &operation.outcome {
             _ if changes > 1 => Some("had more than one effect"),
