@@ -103,6 +103,8 @@ pub(crate) struct Gateway {
     /// Tickets below have been looked at for the hold, or for the timeout.
     held_end: u64,
     timed_out_end: u64,
+    /// The log holds a command under its session that it has not given.
+    is_contradicted: bool,
     /// The time of the step under way.
     now_ms: u64,
     /// Told, in order; whoever drives the gateway takes them.
@@ -131,6 +133,7 @@ impl Gateway {
             resend_ms: RESEND_MS,
             held_end: 1,
             timed_out_end: 1,
+            is_contradicted: false,
             now_ms: 0,
             answers: Vec::new(),
         }
@@ -154,6 +157,19 @@ impl Gateway {
     /// The gateway's session, once it is open.
     pub(crate) fn session(&self) -> Option<SessionKey> {
         self.session
+    }
+
+    /// Whether the log says that this gateway gave a command which it did not give: its memory or a peer is wrong,
+    /// and it cannot know any more which answers are whose.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.is_contradicted
+    }
+
+    /// Whether the front of the window is what runs now.
+    fn expects(&mut self, seq: Seq) -> bool {
+        let is_front = seq.0.checked_add(self.base) == Some(self.front) && !self.window.is_empty();
+        self.is_contradicted |= !is_front;
+        is_front
     }
 
     /// Takes a write at the end of the order. `before` are reads of the same connection that must not see it.
@@ -352,20 +368,21 @@ impl Witness for Gateway {
         }
     }
 
-    fn before(&mut self, session: SessionKey, _: Seq, state: &Shards) {
-        if self.session == Some(session) {
-            let first = self.window.front_mut().expect("a command of this gateway that it does not know");
+    fn before(&mut self, session: SessionKey, seq: Seq, state: &Shards) {
+        if self.session == Some(session)
+            && self.expects(seq)
+            && let Some(first) = self.window.front_mut()
+        {
             let rides = std::mem::take(&mut first.before);
             self.answers.extend(rides.into_iter().map(|ride| ride.answered(state)));
         }
     }
 
     fn after(&mut self, session: SessionKey, seq: Seq, reply: &Reply, state: &Shards) {
-        if self.session != Some(session) {
+        if self.session != Some(session) || !self.expects(seq) {
             return;
         }
-        assert_eq!(seq.0 + self.base, self.front, "a command of this gateway ran out of order");
-        let slot = self.window.pop_front().expect("a command of this gateway that it does not know");
+        let Some(slot) = self.window.pop_front() else { return };
         self.bytes -= slot.write.len();
         if self.front < self.sent_end {
             self.sent_bytes -= slot.write.len();

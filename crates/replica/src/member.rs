@@ -313,6 +313,14 @@ impl Member {
             ));
             return;
         }
+        if self.gateway.is_contradicted() {
+            out.actions.halt = Some(format!(
+                "the log's entry {} holds commands in this server's name that it has not given: another process runs \
+                 under its id, or memory is wrong",
+                entry.position
+            ));
+            return;
+        }
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
         if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
             self.gateway.session_lost();
