@@ -111,6 +111,9 @@ impl World {
         if self.hosts[host].disk.is_crashed() {
             return self.crash_at_effect(host);
         }
+        if self.hosts[host].sync_fails {
+            return self.stop_after_failed_sync(host);
+        }
         Err(Violation { invariant: "disk", story: format!("n{}: {error}", host + 1) })
     }
 

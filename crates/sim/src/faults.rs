@@ -43,6 +43,10 @@ pub enum Fault {
     SlowDisk,
     /// A client's connection breaks.
     ConnectionCut,
+    /// A sync fails.
+    SyncFailure,
+    /// A folder is lost.
+    Wipe,
 }
 
 impl World {
@@ -59,6 +63,8 @@ impl World {
             Fault::ClockJump => faults.clock_jump,
             Fault::SlowDisk => faults.slow_disk,
             Fault::ConnectionCut => self.options.workload.connection_cut,
+            Fault::SyncFailure => faults.sync_failure,
+            Fault::Wipe => faults.wipe,
             // These follow from others.
             Fault::CrashAgain { .. } | Fault::Flap { .. } => None,
         }
@@ -76,6 +82,8 @@ impl World {
             Fault::ClockJump,
             Fault::SlowDisk,
             Fault::ConnectionCut,
+            Fault::SyncFailure,
+            Fault::Wipe,
         ] {
             self.schedule_fault(fault);
         }
@@ -115,6 +123,8 @@ impl World {
                 self.line(format_args!("‼ the disk of n{} is slow", host + 1));
             }
             Fault::ConnectionCut => self.cut_connection(),
+            Fault::SyncFailure => self.fail_sync(host),
+            Fault::Wipe => self.wipe(host),
         }
         Ok(())
     }
@@ -138,6 +148,7 @@ impl World {
             self.hosts[host].disk.crash_process();
         }
         self.hosts[host].lost_power = power;
+        self.hosts[host].sync_fails = false;
         self.hosts[host].life += 1;
         self.counts.crashes += u64::from(had_process);
         self.break_all_wires_of(host, power);

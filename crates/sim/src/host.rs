@@ -103,6 +103,12 @@ pub struct Host {
     pub slow_until: Micros,
     /// What was lost with the latest process came with a loss of power: nobody resets connections then.
     pub lost_power: bool,
+    /// Its next sync fails.
+    pub sync_fails: bool,
+    /// It does not come back, or only with an empty folder: the others go on without it.
+    pub is_lost: bool,
+    /// It does not come back.
+    pub is_gone: bool,
 }
 
 impl Host {

@@ -148,6 +148,11 @@ impl Ledger {
         }
     }
 
+    /// A server has lost its folder, and all it ever wrote.
+    pub fn wiped(&mut self, host: HostIndex) {
+        self.hosts[host] = HostLedger::default();
+    }
+
     /// A server starts from this: it must be what is durable, and then possibly the first of what was written
     /// since, in order.
     ///

@@ -12,6 +12,7 @@
 
 pub mod clerks;
 pub mod clients;
+pub mod damage;
 pub mod disk;
 pub mod effects;
 pub mod explore;
@@ -28,6 +29,7 @@ pub mod options;
 pub mod pipeliners;
 pub mod prng;
 pub mod run;
+pub mod sabotage;
 pub mod schedule;
 pub mod shell;
 pub mod trace;

@@ -50,7 +50,8 @@ impl World {
         }
         self.converge()?;
         let committed = self.invariants.committed.index();
-        for host in 0..self.hosts.len() {
+        let living: Vec<_> = self.living().map(|(host, _)| host).collect();
+        for host in living {
             self.crash(host, true);
             self.schedule.after(100 * MS, Happening::Start { host });
         }
@@ -69,12 +70,13 @@ impl World {
         self.options.host = self.options.host.without_faults();
         let opened = self.network.heal();
         self.announce_links(&opened);
+        self.lose_for_good();
         for host in 0..self.hosts.len() {
-            let Host { slow_until, process, disk, .. } = &mut self.hosts[host];
+            let Host { slow_until, process, disk, is_lost, .. } = &mut self.hosts[host];
             *slow_until = 0;
             // What was ordered for an operation to come is cancelled: no disk counts so far.
             disk.crash_at(u64::MAX, 0);
-            if process.is_none() {
+            if process.is_none() && !*is_lost {
                 self.schedule.after(10 * MS, Happening::Start { host });
             }
         }
@@ -95,7 +97,7 @@ impl World {
     fn has_converged(&self) -> bool {
         let mut leaders = 0;
         let mut state = None;
-        for host in &self.hosts {
+        for (_, host) in self.living() {
             let Some(process) = &host.process else { return false };
             let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
                 return false;
@@ -131,8 +133,9 @@ impl World {
         let Some(effects) = &self.effects else {
             return Err(Violation { invariant: "liveness", story: "nothing was ever committed".to_owned() });
         };
-        let Some(machine) = self.hosts[0].process.as_ref().and_then(|process| process.replica.machine()) else {
-            return Err(Violation { invariant: "liveness", story: "n1 does not take part".to_owned() });
+        let first = self.living().next().map_or(0, |(host, _)| host);
+        let Some(machine) = self.hosts[first].process.as_ref().and_then(|process| process.replica.machine()) else {
+            return Err(Violation { invariant: "liveness", story: format!("n{} does not take part", first + 1) });
         };
         if machine.digest() != effects.machine().digest() {
             let story = "the servers' state is not what the committed log makes of an empty one".to_owned();

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use quorate_sim::lab::{Outcome, SCENARIOS};
 use quorate_sim::liveness::ELECTION_TIMEOUT;
 use quorate_sim::run::{Report, run};
+use quorate_sim::sabotage;
 use quorate_sim::schedule::SECOND;
 use quorate_sim::trace::{LEGEND, Trace};
 
@@ -58,6 +59,27 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Puts a bug back on purpose, and tries seeds until it is found.
+    Sabotage {
+        /// Which.
+        #[arg(required_unless_present_any = ["list", "all"])]
+        name: Option<String>,
+        /// Prints the bugs that can be put back, one a line, the name first.
+        #[arg(long)]
+        list: bool,
+        /// Every bug, one after the other, as a table.
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Seeds within which it must be found.
+        #[arg(long, default_value_t = sabotage::SEEDS)]
+        seeds: u64,
+        /// Runs the first seed alone, and prints one line an event.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Runs one seed twice and compares the traces, byte for byte.
     Determinism {
         /// Which.
@@ -75,6 +97,14 @@ fn main() -> ExitCode {
         Command::Seeds { from, count, jobs, keep_going } => many(&mut out, from, count, jobs, keep_going),
         Command::Lab { list: true, .. } => SCENARIOS.iter().try_for_each(|test| writeln!(out, "{test}")).map(|()| true),
         Command::Lab { name, list: false, seed } => lab(&mut out, name.as_deref(), seed),
+        Command::Sabotage { list: true, .. } => sabotage::command::list(&mut out),
+        Command::Sabotage { all: true, from, seeds, .. } => sabotage::command::all(&mut out, from, seeds),
+        Command::Sabotage { name, from, trace: true, .. } => {
+            sabotage::command::trace(&mut out, &name.unwrap_or_default(), from)
+        }
+        Command::Sabotage { name, from, seeds, .. } => {
+            sabotage::command::one(&mut out, &name.unwrap_or_default(), from, seeds)
+        }
         Command::Determinism { seed } => twice(&mut out, seed),
     };
     // A reader that closes the pipe early (`| head`) has seen enough.

@@ -1,6 +1,8 @@
 //! What can go wrong in a run, and how often: every probability is a named field. A seed draws them as a
 //! *swarm*: some faults entirely off, others wild, so that rare combinations meet. Carries nothing out.
 
+use quorate_storage::DiskBug;
+
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, SECOND};
 
@@ -102,6 +104,27 @@ pub struct FaultOptions {
     pub lasts_max: Micros,
     /// A server that starts crashes again at once, with this probability (a crash loop).
     pub crash_again: f64,
+    /// A sync fails, once, and the cache drops what it did not write: the process must end.
+    pub sync_failure: Option<Micros>,
+    /// The folder of a server is lost, at most of a minority: it comes back with an empty one, and must not vote.
+    pub wipe: Option<Micros>,
+    /// Servers that do not come back when the faults end, at most a minority: the others serve without them.
+    pub lost: u64,
+    /// What was asked of the servers when they were started.
+    pub flags: Flags,
+    /// A mistake of storage that all disks imitate.
+    pub disk_bug: Option<DiskBug>,
+}
+
+/// Flags of the servers, where they are not the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The shortest and the longest election timeout, in ticks.
+    pub election_ticks: Option<(u32, u32)>,
+    /// Bytes of entries in one append.
+    pub append_bytes_max: Option<usize>,
+    /// Each start of a server names other limits of the state; those of the founding entry count.
+    pub limits_differ: bool,
 }
 
 /// Clients.
@@ -250,6 +273,11 @@ impl FaultOptions {
             lasts_min,
             lasts_max: lasts_min + prng.between(100, 5_000) * MS,
             crash_again: mood(prng, 0.6, 0.1, 0.5),
+            sync_failure: None,
+            wipe: None,
+            lost: 0,
+            flags: Flags::default(),
+            disk_bug: None,
         }
     }
 }

@@ -25,7 +25,7 @@ const PARTS: usize = 3;
 impl World {
     /// A server starts, on whatever its disk holds.
     pub(crate) fn start(&mut self, host: HostIndex) -> Result<(), Violation> {
-        if self.hosts[host].process.is_some() {
+        if self.hosts[host].process.is_some() || self.hosts[host].is_gone {
             return Ok(());
         }
         self.maybe_crash_at_an_operation(host);
@@ -81,6 +81,14 @@ impl World {
         let seed = self.chance.hosts.draw();
         let mut config = Config::new(node_id(host), members, self.starts, seed);
         config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
+        let flags = &self.options.faults.flags;
+        if let Some((min, max)) = flags.election_ticks {
+            (config.raft.election_ticks_min, config.raft.election_ticks_max) = (min, max);
+        }
+        config.raft.append_bytes_max = flags.append_bytes_max.unwrap_or(config.raft.append_bytes_max);
+        if flags.limits_differ {
+            config.founding_limits.gateway_ttl_ms = self.chance.hosts.between(2_000, 60_000);
+        }
         config
     }
 

@@ -203,6 +203,7 @@ impl World {
             chance,
             options,
         };
+        world.put_disk_bug_back();
         for host in 0..count {
             let delay = world.chance.hosts.between(0, 500 * MS);
             world.schedule.after(delay, Happening::Start { host });

@@ -1,0 +1,149 @@
+//! The weather in which a bug can show: what is changed in a seed's swarm, in words of the options alone.
+
+use crate::options::Options;
+use crate::prng::Prng;
+use crate::schedule::{MS, SECOND};
+
+/// Fewer clients and less time than a run of the night: most bugs show early or never.
+pub(super) fn light(options: &mut Options, prng: &mut Prng) {
+    options.faults_last = 15 * SECOND;
+    options.workload.clerks = prng.between(2, 4) as u32;
+    options.workload.pipeliners = prng.between(0, 2) as u32;
+    options.workload.pipeline_depth = prng.between(1, 8) as u32;
+    options.workload.padding_max = options.workload.padding_max.min(200);
+}
+
+/// Groups in which two are no majority.
+pub(super) fn large(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    options.nodes = if prng.chance(0.5) { 5 } else { 7 };
+}
+
+/// Leaders come and go.
+pub(super) fn elections(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    if options.nodes == 1 {
+        options.nodes = 3;
+    }
+    options.faults.leader_crash = Some(prng.between(300, 2_000) * MS);
+    options.faults.partition = Some(prng.between(300, 3_000) * MS);
+    options.faults.lasts_min = 10 * MS;
+    options.faults.lasts_max = prng.between(100, 2_000) * MS;
+}
+
+/// Figure 8 of the paper: leaders die before an entry of theirs is everywhere, and lead again. Entries travel one in
+/// a message, so that an old one can arrive without the new.
+pub(super) fn figure_eight(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.nodes = 5;
+    options.faults.flags.append_bytes_max = Some(1);
+    options.faults.leader_crash = Some(prng.between(150, 600) * MS);
+    options.faults.process_crash = Some(prng.between(300, 1_000) * MS);
+    options.faults.lasts_max = prng.between(50, 800) * MS;
+    options.host.sync_min = prng.between(1, 20) * MS;
+    options.host.sync_max = options.host.sync_min + prng.between(1, 30) * MS;
+    options.network.delay_max = prng.between(1, 30) * MS;
+    options.network.tail = 0.1;
+    options.network.reorder = 0.3;
+}
+
+/// Messages are long on the way, overtake each other and arrive after their time.
+pub(super) fn late_messages(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.network.tail = 0.2;
+    options.network.delay_cap = prng.between(300, 4_000) * MS;
+    options.network.reorder = 0.5;
+    options.network.duplication = 0.2;
+}
+
+/// Many reads while leaders come and go.
+pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.workload.reads = 0.6;
+    options.workload.think_max = 20 * MS;
+    options.workload.clerks = 5;
+}
+
+/// Disks are slow, and servers lose power.
+pub(super) fn slow_disks(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.host.sync_max = prng.between(5, 60) * MS;
+    options.host.slow_sync = 0.05;
+    options.faults.power_crash = Some(prng.between(500, 3_000) * MS);
+}
+
+/// Everything starts at one instant, runs at one speed, and answers slowly: elections split, and only chance ends it.
+pub(super) fn same_start(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    options.nodes = 3;
+    options.faults_last = 5 * SECOND;
+    options.host.clock_drift_ppm = 0;
+    options.host.sync_min = 5 * MS;
+    options.host.sync_max = 8 * MS;
+    options.faults.all_crash = Some(2 * SECOND);
+    options.faults.flags.election_ticks = Some((25, 28));
+}
+
+/// Some servers do not come back: the rest must do without them.
+pub(super) fn lost_servers(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults.lost = options.nodes / 2;
+    options.faults.pause = Some(prng.between(500, 2_000) * MS);
+}
+
+/// Small segments, and power that fails at any of a disk's operations.
+pub(super) fn power_cuts(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    options.host.segment_bytes = 1 << 10;
+    options.host.crash_at_effect = 0.000_5;
+    options.faults.power_crash = Some(prng.between(300, 1_500) * MS);
+    options.faults.process_crash = Some(prng.between(500, 2_000) * MS);
+    options.faults.all_crash = Some(prng.between(2_000, 5_000) * MS);
+    options.faults.lasts_min = MS;
+    options.faults.lasts_max = prng.between(20, 300) * MS;
+}
+
+/// Syncs fail, and power fails later.
+pub(super) fn failing_syncs(options: &mut Options, prng: &mut Prng) {
+    power_cuts(options, prng);
+    options.faults.sync_failure = Some(prng.between(200, 1_000) * MS);
+}
+
+/// A minority of the servers lose their folders.
+pub(super) fn wiped_folders(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults.wipe = Some(prng.between(500, 2_000) * MS);
+}
+
+/// Connections break, so that commands are sent again.
+pub(super) fn resends(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.workload.clerks = 4;
+    options.workload.reads = 0.05;
+    options.workload.connection_cut = Some(prng.between(200, 800) * MS);
+}
+
+/// Servers wait long for a leader, with commands that were sent to the last one.
+pub(super) fn long_partitions(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.workload.pipeliners = 3;
+    options.workload.reads = 0.05;
+    options.faults.partition = Some(4 * SECOND);
+    options.faults.leader_crash = None;
+    options.faults.lasts_min = 3 * SECOND;
+    options.faults.lasts_max = 7 * SECOND;
+}
+
+/// Clocks are far apart, and sessions of gateways short.
+pub(super) fn wrong_clocks(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.host.clock_offset_ms = 3_600_000;
+    options.host.gateway_ttl_ms = 2_000;
+    options.faults.clock_jump = Some(2 * SECOND);
+}
+
+/// Servers are started with different flags.
+pub(super) fn different_flags(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    options.faults.flags.limits_differ = true;
+}
