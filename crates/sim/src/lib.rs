@@ -17,6 +17,7 @@ pub mod disk;
 pub mod effects;
 pub mod explore;
 pub mod faults;
+pub mod fuzz;
 pub mod history;
 pub mod host;
 pub mod invariants;
