@@ -417,7 +417,8 @@ impl Search {
             let Known { rank, returned, .. } = &self.known[*at];
             std::cmp::Reverse((rank.unwrap_or(0), *returned))
         });
-        let first_rank = line.iter().filter_map(|at| self.known[*at].rank).min();
+        let writes = line.iter().map(|at| &self.known[*at]).filter(|known| !known.effect.is_observation(known.answer));
+        let first_rank = writes.filter_map(|known| known.rank).min();
         let suggested = self.suggested(first_rank, first_return);
         let placed = fitting.into_iter().map(|at| Step::Place(Placed::Known(at)));
         let look = if self.open.is_empty() { None } else { Some(Step::LookForOpen) };
@@ -508,7 +509,10 @@ impl Search {
                 self.set ^= self.known[at].mark;
                 self.placed += 1;
                 self.unhinted = 0;
-                self.reached = self.known[at].rank.or(self.reached);
+                // An observation is placed as early as it fits, which says nothing of how far the writes are.
+                if !self.known[at].effect.is_observation(self.known[at].answer) {
+                    self.reached = self.known[at].rank.or(self.reached);
+                }
                 let (previous, next) = (self.previous[at], self.next[at]);
                 self.next[previous] = next;
                 self.previous[next] = previous;
