@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_replica::replica::{Actions, Event, Notice, TICK_MS};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -28,6 +28,7 @@ pub(crate) struct ReplicaLoop<'a> {
     shared: &'a Shared,
     disk: &'a mut DiskThread,
     ticks: Interval,
+    last_tick: Instant,
     /// What happens in this turn; kept for its capacity.
     events: Vec<Event>,
     /// Connections that were answered in this turn; kept for its capacity.
@@ -40,7 +41,7 @@ impl<'a> ReplicaLoop<'a> {
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         // After a pause one tick is enough: time that this process did not see is no sign of a dead leader.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { shared, disk, ticks, events: Vec::new(), answered: Vec::new() }
+        Self { shared, disk, ticks, last_tick: Instant::now(), events: Vec::new(), answered: Vec::new() }
     }
 
     /// Runs until something makes it end. `first` is what the replica asked for when it was made.
@@ -52,11 +53,15 @@ impl<'a> ReplicaLoop<'a> {
             if let Some(ended) = poll_fn(|context| self.wait(context)).await {
                 return ended;
             }
+            let begun = Instant::now();
             let actions = self.shared.replica.borrow_mut().step(now_ms(), &mut self.events);
             self.events.clear();
+            let stepped = Instant::now();
             if let Some(ended) = self.carry_out(actions) {
                 return ended;
             }
+            report_slowness("the replica's step", stepped - begun);
+            report_slowness("carrying out a step", stepped.elapsed());
         }
     }
 
@@ -79,6 +84,8 @@ impl<'a> ReplicaLoop<'a> {
             }
         }
         if self.ticks.poll_tick(context).is_ready() {
+            let now = Instant::now();
+            report_slowness("a tick of the loop", now - std::mem::replace(&mut self.last_tick, now));
             self.events.push(Event::Tick);
         }
         if self.events.is_empty() { Poll::Pending } else { Poll::Ready(None) }
@@ -123,6 +130,17 @@ impl<'a> ReplicaLoop<'a> {
         let has_room = self.shared.replica.borrow().has_room();
         self.shared.inbox.turned(has_room);
         None
+    }
+}
+
+/// Past a good part of an election timeout the other servers notice, so the operator should know why.
+fn report_slowness(what: &str, took: Duration) {
+    const SLOW: Duration = Duration::from_millis(150);
+    if took >= SLOW {
+        warn!(
+            "{what} took {} ms: this machine is overloaded or was paused, and leaders change over it",
+            took.as_millis()
+        );
     }
 }
 

@@ -26,6 +26,8 @@ use crate::shared::{Counters, Shared};
 const STRANGERS_MAX: usize = 64;
 /// Bytes of one read, as long as no large frame is awaited.
 const READ_BYTES: usize = 64 << 10;
+/// Bytes read in one turn: others have theirs.
+const READ_BYTES_PER_TURN: usize = 1 << 20;
 /// Time between two lines in the log about strangers.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed for want of files or memory.
@@ -128,14 +130,19 @@ async fn receive(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
 ) -> Result<(), String> {
+    let mut read = 0;
     loop {
         while let Some(missing) = hand_on(shared, peer, buffer)? {
+            if read >= READ_BYTES_PER_TURN {
+                read = 0;
+                tokio::task::yield_now().await;
+            }
             // Room for what is announced, but never for more than has arrived.
             buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
             match stream.read_buf(buffer).await {
                 // A server that ends, or dies, is no news here: the link to it says so.
                 Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => {}
+                Ok(bytes) => read += bytes,
             }
         }
         poll_fn(|context| {

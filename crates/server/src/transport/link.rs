@@ -2,6 +2,7 @@
 //! a frame says.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -9,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use quorate_raft::NodeId;
+use quorate_raft::{Body, NodeId};
 use quorate_replica::replica::Event;
-use quorate_replica::wire::{self, PEER_FRAME_BYTES_MAX, PeerEnvelope};
+use quorate_replica::wire::{self, PEER_FRAME_BYTES_MAX, PeerEnvelope, PeerMessage};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -24,6 +25,10 @@ use crate::shared::Shared;
 
 /// Bytes that wait to be sent to one server; past it the newest message is dropped.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Frames that are written in one go, in bytes: what comes up meanwhile waits for no more than these.
+const WRITING_BYTES_MAX: usize = 256 << 10;
+/// Bytes written in one turn: others have theirs.
+const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 /// How long a connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the other side may take to greet.
@@ -55,7 +60,13 @@ pub(crate) struct Link {
 struct LinkState {
     /// Greeted and ready; `None` while it is down.
     stream: Option<Rc<TcpStream>>,
-    queue: BytesMut,
+    /// Whole frames that are being written; the front one may be in part.
+    writing: BytesMut,
+    /// Frames that go before those of `bulk`.
+    urgent: BytesMut,
+    /// Frames that carry commands, and the length of each.
+    bulk: BytesMut,
+    bulk_frames: VecDeque<usize>,
     waker: Option<Waker>,
 }
 
@@ -78,10 +89,11 @@ impl Link {
     /// Queues a message; false if it is dropped.
     pub(super) fn send(&self, envelope: &PeerEnvelope) -> bool {
         let state = &mut *self.state.borrow_mut();
-        if state.stream.is_none() || state.queue.len() >= QUEUE_BYTES_MAX {
+        if state.stream.is_none() || state.queued() >= QUEUE_BYTES_MAX {
             return false;
         }
-        let queue = &mut state.queue;
+        let is_bulk = is_bulk(&envelope.message);
+        let queue = if is_bulk { &mut state.bulk } else { &mut state.urgent };
         let head = queue.len();
         queue.put_u32_le(0);
         wire::encode(envelope, queue);
@@ -89,6 +101,9 @@ impl Link {
         match u32::try_from(length) {
             Ok(prefix) if length <= PEER_FRAME_BYTES_MAX => {
                 queue[head..head + size_of::<u32>()].copy_from_slice(&prefix.to_le_bytes());
+                if is_bulk {
+                    state.bulk_frames.push_back(length + size_of::<u32>());
+                }
                 true
             }
             Ok(_) | Err(_) => {
@@ -128,6 +143,10 @@ impl Link {
         loop {
             match state.write() {
                 Ok(Sent::All) => return Poll::Pending,
+                Ok(Sent::TurnOver) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(Sent::Blocked) => match stream.poll_write_ready(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {}
@@ -145,24 +164,79 @@ impl Link {
     }
 }
 
+/// Whether a message carries commands, and so may be large. The others are small, and what elections are decided by: a
+/// heartbeat must not wait behind megabytes. Messages may overtake each other anywhere, so they may here.
+fn is_bulk(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Forward { .. } => true,
+        PeerMessage::Raft(message) => matches!(message.body, Body::Append { .. }),
+        PeerMessage::ReadIndex { .. }
+        | PeerMessage::ReadIndexReply { .. }
+        | PeerMessage::Founding { .. }
+        | PeerMessage::Founded { .. }
+        | PeerMessage::Refused { .. } => false,
+    }
+}
+
 /// How writing came out.
 enum Sent {
+    /// Nothing is left.
     All,
+    /// The socket takes no more at the moment.
     Blocked,
+    /// There is more, and others have their turn first.
+    TurnOver,
 }
 
 impl LinkState {
+    fn queued(&self) -> usize {
+        self.writing.len() + self.urgent.len() + self.bulk.len()
+    }
+
     fn write(&mut self) -> io::Result<Sent> {
-        let Some(stream) = &self.stream else { return Ok(Sent::All) };
-        while !self.queue.is_empty() {
-            match stream.try_write(&self.queue) {
+        let Some(stream) = self.stream.clone() else { return Ok(Sent::All) };
+        let mut budget = WRITE_BYTES_PER_TURN;
+        while self.take_up() {
+            match stream.try_write(&self.writing) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.queue.advance(bytes),
+                Ok(bytes) => {
+                    self.writing.advance(bytes);
+                    budget = budget.saturating_sub(bytes);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Sent::Blocked),
                 Err(error) => return Err(error),
             }
+            if budget == 0 {
+                return Ok(Sent::TurnOver);
+            }
         }
         Ok(Sent::All)
+    }
+
+    /// Takes up the next frames if none are being written; false if there are none.
+    fn take_up(&mut self) -> bool {
+        if !self.writing.is_empty() {
+            return true;
+        }
+        if !self.urgent.is_empty() {
+            std::mem::swap(&mut self.writing, &mut self.urgent);
+            return true;
+        }
+        let mut bytes = 0;
+        while let Some(frame) = self.bulk_frames.front() {
+            if bytes > 0 && bytes + frame > WRITING_BYTES_MAX {
+                break;
+            }
+            bytes += frame;
+            self.bulk_frames.pop_front();
+        }
+        if self.bulk_frames.is_empty() {
+            assert!(bytes == self.bulk.len(), "a frame without its length");
+            std::mem::swap(&mut self.writing, &mut self.bulk);
+        } else {
+            self.writing = self.bulk.split_to(bytes);
+        }
+        bytes > 0
     }
 }
 
@@ -225,4 +299,38 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
     sockopt::set_tcp_user_timeout(stream, u32::try_from(SILENCE_MAX.as_millis()).expect("seconds"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(urgent: &[u8], bulk: &[&[u8]]) -> LinkState {
+        LinkState {
+            urgent: urgent.into(),
+            bulk: bulk.concat().as_slice().into(),
+            bulk_frames: bulk.iter().map(|frame| frame.len()).collect(),
+            ..LinkState::default()
+        }
+    }
+
+    #[test]
+    fn small_messages_go_first_and_never_into_a_frame() {
+        let large = vec![b'l'; WRITING_BYTES_MAX];
+        let mut state = state(b"u", &[b"abc", &large, b"d"]);
+        let mut sent = Vec::new();
+        while state.take_up() {
+            sent.push(state.writing.len());
+            // Something urgent comes up while the first frames are on their way: it waits for their end.
+            if sent.len() == 2 {
+                state.writing.advance(1);
+                state.urgent.put_slice(b"uu");
+                assert!(state.take_up());
+                assert_eq!(state.writing.len(), 2);
+            }
+            state.writing.clear();
+        }
+        assert_eq!(sent, [1, 3, 2, WRITING_BYTES_MAX, 1]);
+        assert_eq!(state.queued(), 0);
+    }
 }
