@@ -11,6 +11,7 @@ pub mod machine;
 mod member;
 pub mod pending;
 pub mod replica;
+mod replies;
 pub mod sabotage;
 pub mod session;
 pub mod shard;

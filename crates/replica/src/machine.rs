@@ -247,7 +247,7 @@ impl Machine {
                 reply
             }
             Admission::Repeat(reply) => {
-                let reply = Bug::SkipsRepeats.spoils(reply.clone(), || Reply::Nil);
+                let reply = Bug::SkipsRepeats.spoils(reply, || Reply::Nil);
                 self.sessions.touch_client(session, self.now_ms);
                 reply
             }

@@ -14,19 +14,17 @@ use quorate_raft::NodeId;
 
 use crate::command::{Reply, ReplyError, Seq, SessionKey};
 use crate::entry::StateLimits;
+use crate::replies::{REPLY_OVERHEAD_BYTES, Recorded, Replies};
 use crate::sabotage::Bug;
 use crate::shard::mix;
 
-/// What a recorded reply counts against [`StateLimits::session_reply_bytes_max`] besides a value that it holds.
-pub(crate) const REPLY_OVERHEAD_BYTES: u64 = 64;
-
 /// What the table says of a client's command, before it runs.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admission<'a> {
+pub(crate) enum Admission {
     /// Run it and record its reply.
     Fresh,
     /// It ran; this was its reply.
-    Repeat(&'a Reply),
+    Repeat(Reply),
     /// It must not run.
     Refused(ReplyError),
 }
@@ -45,7 +43,8 @@ pub(crate) enum GatewayAdmission {
 /// All sessions of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
-    clients: BTreeMap<SessionKey, Client>,
+    /// Boxed, since a tree's places are half empty where keys come in order.
+    clients: BTreeMap<SessionKey, Box<Client>>,
     gateways: BTreeMap<SessionKey, Gateway>,
     gateway_of: BTreeMap<NodeId, SessionKey>,
     deadlines: BTreeSet<(u64, SessionKey)>,
@@ -58,9 +57,8 @@ struct Client {
     deadline_ms: u64,
     /// The highest sequence the client has acknowledged: nothing at or below it runs again.
     floor: Seq,
-    /// By sequence, all above the floor.
-    replies: BTreeMap<Seq, Recorded>,
-    reply_bytes: u64,
+    /// All above the floor.
+    replies: Replies,
 }
 
 #[derive(Clone, Debug)]
@@ -73,12 +71,6 @@ struct Gateway {
     last: Seq,
     /// The replies of the sequences up to `last` that the gateway has not acknowledged.
     replies: VecDeque<Reply>,
-}
-
-#[derive(Clone, Debug)]
-struct Recorded {
-    checksum: u32,
-    reply: Reply,
 }
 
 impl Sessions {
@@ -125,9 +117,9 @@ impl Sessions {
         }
         let ttl_ms = ttl_ms.unwrap_or(limits.session_ttl_ms);
         let deadline_ms = now_ms.saturating_add(ttl_ms);
-        let client = Client { ttl_ms, deadline_ms, floor: Seq(0), replies: BTreeMap::new(), reply_bytes: 0 };
+        let client = Client { ttl_ms, deadline_ms, floor: Seq(0), replies: Replies::default() };
         self.digest = self.digest.wrapping_add(client.digest(key));
-        let previous = self.clients.insert(key, client);
+        let previous = self.clients.insert(key, Box::new(client));
         assert!(previous.is_none(), "two sessions under one key");
         self.deadlines.insert((deadline_ms, key));
         Ok(())
@@ -138,8 +130,8 @@ impl Sessions {
         if let Some(client) = self.clients.remove(&key) {
             self.deadlines.remove(&(client.deadline_ms, key));
             self.digest = self.digest.wrapping_sub(client.digest(key));
-            for (seq, recorded) in &client.replies {
-                self.digest = self.digest.wrapping_sub(recorded.digest(key, *seq));
+            for (seq, recorded) in client.replies.iter() {
+                self.digest = self.digest.wrapping_sub(reply_digest(key, seq, recorded));
             }
         }
     }
@@ -152,15 +144,15 @@ impl Sessions {
         reply_bytes: u64,
         now_ms: u64,
         limits: &StateLimits,
-    ) -> Admission<'_> {
+    ) -> Admission {
         let Some(client) = self.clients.get(&key).filter(|client| client.deadline_ms > now_ms) else {
             return Admission::Refused(ReplyError::SessionExpired);
         };
         if seq <= client.floor {
             return Admission::Refused(ReplyError::StaleSequence { seq });
         }
-        match client.replies.get(&seq) {
-            Some(recorded) if recorded.checksum == checksum => return Admission::Repeat(&recorded.reply),
+        match client.replies.get(seq) {
+            Some(recorded) if recorded.checksum == checksum => return Admission::Repeat(recorded.reply()),
             Some(_) => return Admission::Refused(ReplyError::SequenceReused { seq }),
             None => {}
         }
@@ -168,8 +160,7 @@ impl Sessions {
         if seq.0 - floor.0 > limits.session_window {
             return Admission::Refused(ReplyError::WindowFull { limit: limits.session_window });
         }
-        let released: u64 = client.replies.range(..=floor).map(|(_, recorded)| recorded.bytes()).sum();
-        let kept = client.reply_bytes - released;
+        let kept = client.replies.bytes() - client.replies.bytes_upto(floor);
         if kept + REPLY_OVERHEAD_BYTES + reply_bytes > limits.session_reply_bytes_max {
             return Admission::Refused(ReplyError::RepliesFull { limit: limits.session_reply_bytes_max });
         }
@@ -188,15 +179,12 @@ impl Sessions {
         assert!(client.floor < seq && acknowledged < seq, "a command was applied below its floor");
         self.digest = self.digest.wrapping_sub(client.digest(key));
         client.floor = client.floor.max(acknowledged);
-        while let Some(first) = client.replies.first_entry().filter(|first| *first.key() <= client.floor) {
-            self.digest = self.digest.wrapping_sub(first.get().digest(key, *first.key()));
-            client.reply_bytes -= first.remove().bytes();
+        while let Some((seq, recorded)) = client.replies.take_first(client.floor) {
+            self.digest = self.digest.wrapping_sub(reply_digest(key, seq, &recorded));
         }
-        let recorded = Recorded { checksum, reply };
-        client.reply_bytes += recorded.bytes();
-        self.digest = self.digest.wrapping_add(recorded.digest(key, seq));
-        let previous = client.replies.insert(seq, recorded);
-        assert!(previous.is_none(), "a command was applied twice");
+        let recorded = Recorded::new(checksum, reply);
+        self.digest = self.digest.wrapping_add(reply_digest(key, seq, &recorded));
+        client.replies.insert(seq, recorded);
         self.digest = self.digest.wrapping_add(client.digest(key));
         self.touch_client(key, now_ms);
     }
@@ -319,25 +307,9 @@ impl Sessions {
     }
 }
 
-impl Recorded {
-    fn bytes(&self) -> u64 {
-        let value_bytes = match &self.reply {
-            Reply::Value(value) => value.len() as u64,
-            Reply::Values(_)
-            | Reply::Ok
-            | Reply::Nil
-            | Reply::Integer(_)
-            | Reply::Session(_)
-            | Reply::Error(_) => 0,
-        };
-        REPLY_OVERHEAD_BYTES + value_bytes
-    }
-
-    fn digest(&self, key: SessionKey, seq: Seq) -> u64 {
-        mix(key_digest(key)
-            ^ mix(seq.0)
-            ^ mix(u64::from(self.checksum) << 32 | u64::from(reply_checksum(&self.reply))))
-    }
+fn reply_digest(key: SessionKey, seq: Seq, recorded: &Recorded) -> u64 {
+    let reply = reply_checksum(&recorded.reply());
+    mix(key_digest(key) ^ mix(seq.0) ^ mix(u64::from(recorded.checksum) << 32 | u64::from(reply)))
 }
 
 impl Client {
@@ -456,7 +428,7 @@ mod tests {
                 let said = match sessions.admit_client(KEY, number, 0, now_ms, &limits) {
                     Admission::Fresh => Said::Fresh,
                     Admission::Repeat(reply) => {
-                        prop_assert_eq!(reply, &Reply::Integer(i64::try_from(seq).unwrap()));
+                        prop_assert_eq!(reply, Reply::Integer(i64::try_from(seq).unwrap()));
                         Said::Repeat
                     }
                     Admission::Refused(error) => Said::Refused(error),
