@@ -1,7 +1,7 @@
 //! A Clerk and its carrier: the client library's own pure machine on simulated connections, one to each server,
 //! as its real carriers keep them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_client::{self as client, AttemptId, CallId, Clerk, Event};
@@ -45,7 +45,12 @@ pub struct ClerkClient {
     scheduled_ms: u64,
     wires: BTreeMap<HostIndex, u64>,
     attempts: BTreeMap<(u64, u64), (AttemptId, Question)>,
+    /// Calls to come, where somebody says which; where not, the workload does.
+    script: Option<VecDeque<(Bytes, Action)>>,
 }
+
+/// Milliseconds that a scripted call waits: for ever, as far as a run goes.
+const SCRIPTED_PATIENCE_MS: u64 = 600_000;
 
 impl ClerkClient {
     /// A Clerk that has done nothing.
@@ -67,7 +72,32 @@ impl ClerkClient {
             scheduled_ms: 0,
             wires: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            script: None,
         }
+    }
+
+    /// A Clerk that knows these servers, and calls what it is told, one after the other.
+    pub(crate) fn scripted(client: ClientIndex, options: &Options, servers: &[HostIndex], mut prng: Prng) -> Self {
+        let mut servers: Vec<String> = servers.iter().map(|host| format!("n{}:1", host + 1)).collect();
+        prng.shuffle(&mut servers);
+        let clerk = Clerk::new(client::Config::new(servers), prng.draw());
+        Self { clerk, depth: 1, script: Some(VecDeque::new()), ..Self::new(client, options, prng) }
+    }
+
+    /// The calls to come of a scripted Clerk.
+    pub(crate) fn script(&mut self) -> &mut VecDeque<(Bytes, Action)> {
+        self.script.get_or_insert_default()
+    }
+
+    /// Whether a scripted Clerk has calls to come.
+    pub(crate) fn has_script(&self) -> bool {
+        self.script.as_ref().is_some_and(|script| !script.is_empty())
+    }
+
+    /// Whether there is a call to come and room for it.
+    fn wants_call(&self, world: &World) -> bool {
+        let is_told = self.script.as_ref().is_none_or(|script| !script.is_empty());
+        is_told && world.phase != Phase::Draining && self.calls.len() < self.depth
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -79,7 +109,7 @@ impl ClerkClient {
         if self.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.step(world, Event::Tick);
         }
-        if world.phase != Phase::Draining && self.calls.len() < self.depth && self.next_call_ms <= now_ms {
+        if self.wants_call(world) && self.next_call_ms <= now_ms {
             self.call(world);
         }
         self.schedule(world);
@@ -88,7 +118,7 @@ impl ClerkClient {
     /// Sees to it that the next thing to do is not slept through.
     fn schedule(&mut self, world: &mut World) {
         let now_ms = world.now() / 1_000;
-        let call_ms = (self.calls.len() < self.depth && world.phase != Phase::Draining).then_some(self.next_call_ms);
+        let call_ms = self.wants_call(world).then_some(self.next_call_ms);
         let Some(at_ms) = self.wake_at_ms.into_iter().chain(call_ms).min() else { return };
         let at_ms = at_ms.max(now_ms + 1);
         if self.scheduled_ms <= now_ms || at_ms < self.scheduled_ms {
@@ -98,10 +128,16 @@ impl ClerkClient {
     }
 
     fn call(&mut self, world: &mut World) {
-        let (key, action) = world.workload.next(self.client as u32, Vocabulary::Clerk);
+        let told = self.script.as_mut().map(|script| script.pop_front().expect("there is a call to come"));
+        let is_told = told.is_some();
+        let (key, action) = told.unwrap_or_else(|| world.workload.next(self.client as u32, Vocabulary::Clerk));
         let operation = operation(&key, &action);
         let now_ms = world.now() / 1_000;
-        let patience_ms = if self.prng.chance(self.impatient) { self.prng.between(5, 500) } else { 20_000 };
+        let patience_ms = match is_told {
+            true => SCRIPTED_PATIENCE_MS,
+            false if self.prng.chance(self.impatient) => self.prng.between(5, 500),
+            false => 20_000,
+        };
         self.last_call += 1;
         let call = CallId(self.last_call);
         if world.trace.is_on() {

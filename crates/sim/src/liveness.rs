@@ -86,7 +86,7 @@ impl World {
         self.history.operations()[operations..].iter().any(Operation::is_complete)
     }
 
-    fn converge(&mut self) -> Result<(), Violation> {
+    pub(crate) fn converge(&mut self) -> Result<(), Violation> {
         if self.run_until(self.now() + CONVERGES_WITHIN, Self::has_converged)? {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// The verdict over all that clients saw.
-    fn judge(&mut self) -> Result<(), Violation> {
+    pub(crate) fn judge(&mut self) -> Result<(), Violation> {
         let Some(effects) = &self.effects else {
             return Err(Violation { invariant: "liveness", story: "nothing was ever committed".to_owned() });
         };

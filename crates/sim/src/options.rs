@@ -154,6 +154,10 @@ pub struct WorkloadOptions {
     pub delay_min: Micros,
     /// The longest.
     pub delay_max: Micros,
+    /// A request breaks its connection instead of arriving, with this probability.
+    pub request_loss: f64,
+    /// So does an answer: what was asked has taken effect.
+    pub answer_loss: f64,
 }
 
 impl Options {
@@ -298,6 +302,8 @@ impl WorkloadOptions {
             connection_cut: if prng.chance(0.5) { None } else { Some(prng.between(1, 15) * SECOND) },
             delay_min,
             delay_max: delay_min + prng.between(50, 2_000),
+            request_loss: 0.0,
+            answer_loss: 0.0,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use quorate_replica::command::{Command, Operation, Query, Reply, Write};
 
 use crate::history::{Action, OperationId, Outcome};
@@ -62,12 +63,24 @@ impl Pipeliner {
         };
         let room = self.depth.saturating_sub(self.outstanding.len()) as u64;
         for _ in 0..self.prng.between(0, room) {
-            self.ask(world, wire);
+            let (key, action) = world.workload.next(self.client as u32, Vocabulary::Plain);
+            self.ask(world, wire, key, action);
         }
     }
 
-    fn ask(&mut self, world: &mut World, wire: u64) {
-        let (key, action) = world.workload.next(self.client as u32, Vocabulary::Plain);
+    /// Asks this at once, of this server if there is no connection yet.
+    pub(crate) fn submit(&mut self, world: &mut World, host: HostIndex, key: Bytes, action: Action) {
+        let wire = match self.wire {
+            Some(wire) => wire,
+            None => {
+                self.host = host;
+                *self.wire.insert(world.dial(self.client, host))
+            }
+        };
+        self.ask(world, wire, key, action);
+    }
+
+    fn ask(&mut self, world: &mut World, wire: u64, key: Bytes, action: Action) {
         let operation = operation(&key, &action);
         let now = world.now();
         if world.trace.is_on() {
@@ -121,7 +134,7 @@ impl Pipeliner {
     }
 }
 
-fn operation(key: &bytes::Bytes, action: &Action) -> Operation {
+fn operation(key: &Bytes, action: &Action) -> Operation {
     let key = key.clone();
     let plain = |command| Operation::Write(Write::Plain(command));
     match action.clone() {

@@ -131,6 +131,9 @@ impl World {
     }
 
     fn request_leaves(&mut self, request: Request) {
+        if self.chance.wires.chance(self.options.workload.request_loss) {
+            return self.break_wire(request.connection.0);
+        }
         let at = self.now() + self.way();
         let Some(wire) = self.wires.get(request.connection.0) else { return };
         wire.latest_up = wire.latest_up.max(at);
@@ -149,6 +152,9 @@ impl World {
     }
 
     pub(crate) fn answer_leaves(&mut self, number: u64, tag: u64, reply: Reply) {
+        if self.chance.wires.chance(self.options.workload.answer_loss) {
+            return self.break_wire(number);
+        }
         let at = self.now() + self.way();
         let Some(wire) = self.wires.get(number) else { return };
         wire.latest_down = wire.latest_down.max(at);

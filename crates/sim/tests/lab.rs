@@ -11,12 +11,24 @@ const RAFT: &str = "InitialElection2A ReElection2A ManyElections2A BasicAgree2B 
     SnapshotInstall2D SnapshotInstallUnreliable2D SnapshotInstallCrash2D SnapshotInstallUnCrash2D SnapshotAllCrash2D \
     SnapshotInit2D";
 
+/// Parts 3A and 3B.
+const SERVICE: &str = "Basic3A Speed3A Concurrent3A Unreliable3A UnreliableOneKey3A OnePartition3A \
+    ManyPartitionsOneClient3A ManyPartitionsManyClients3A PersistOneClient3A PersistConcurrent3A \
+    PersistConcurrentUnreliable3A PersistPartition3A PersistPartitionUnreliable3A \
+    PersistPartitionUnreliableLinearizable3A SnapshotRPC3B SnapshotSize3B Speed3B SnapshotRecover3B \
+    SnapshotRecoverManyClients3B SnapshotUnreliable3B SnapshotUnreliableRecover3B \
+    SnapshotUnreliableRecoverConcurrentPartition3B SnapshotUnreliableRecoverConcurrentPartitionLinearizable3B";
+
+/// The additions of 2025.
+const ADDED: &str = "rsm-Basic4A rsm-Concurrent4A rsm-LeaderFailure4A rsm-LeaderPartition4A rsm-RestartReplay4A \
+    rsm-Shutdown4A rsm-RestartSubmit4A rsm-Snapshot4C kvsrv-MemPutManyClients";
+
 #[test]
 fn the_list_holds_every_test_of_the_course_once() {
     let listed: Vec<&str> = SCENARIOS.iter().map(|test| test.name).collect();
     let unique: BTreeSet<&str> = listed.iter().copied().collect();
     assert_eq!(unique.len(), listed.len(), "a name stands twice");
-    let wanted: BTreeSet<&str> = RAFT.split_whitespace().collect();
+    let wanted: BTreeSet<&str> = [RAFT, SERVICE, ADDED].into_iter().flat_map(str::split_whitespace).collect();
     assert_eq!(unique, wanted);
     for test in SCENARIOS {
         let line = test.to_string();

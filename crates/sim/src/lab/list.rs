@@ -1,6 +1,7 @@
 //! All tests of the course, in its order. Knows nothing of what they do.
 
 use crate::lab::raft::{part_2a, part_2b, part_2b_counts, part_2c, part_2c_wild};
+use crate::lab::service::{memory, part_3a, rsm};
 use crate::lab::{Scenario, Verdict, What};
 
 const fn runs(
@@ -19,6 +20,8 @@ const fn pending(name: &'static str, servers: usize, story: &'static str) -> Sce
 
 /// One line of the list each.
 pub const SCENARIOS: &[Scenario] = &[
+    // The addition of 2025 about memory. It stands first: later a process holds memory that it does not use.
+    runs("kvsrv-MemPutManyClients", 1, "100000 clients put once each and vanish", memory::many_clients),
     // Part 2A.
     runs("InitialElection2A", 3, "one leader, one term, both stay in an idle 2 s", part_2a::initial_election),
     runs(
@@ -86,4 +89,62 @@ pub const SCENARIOS: &[Scenario] = &[
     pending("SnapshotInstallUnCrash2D", 3, "the same over an unreliable network"),
     pending("SnapshotAllCrash2D", 3, "5 rounds: all crash, the index never falls"),
     pending("SnapshotInit2D", 3, "all crash twice after a snapshot"),
+    // Part 3A: 3 rounds of 5 s of load where no more is said.
+    runs("Basic3A", 5, "1 client", part_3a::basic),
+    runs("Speed3A", 3, "1 client, 1000 appends one after the other", part_3a::speed),
+    runs("Concurrent3A", 5, "5 clients", part_3a::concurrent),
+    runs("Unreliable3A", 5, "5 clients, unreliable network", part_3a::unreliable),
+    runs(
+        "UnreliableOneKey3A",
+        3,
+        "5 clients append 10 times to one key, unreliable",
+        part_3a::unreliable_one_key,
+    ),
+    runs(
+        "OnePartition3A",
+        5,
+        "the majority goes on, the minority waits and ends soon after",
+        part_3a::one_partition,
+    ),
+    runs("ManyPartitionsOneClient3A", 5, "1 client, partitions", part_3a::many_partitions_one_client),
+    runs("ManyPartitionsManyClients3A", 5, "5 clients, partitions", part_3a::many_partitions_many_clients),
+    runs("PersistOneClient3A", 5, "1 client, restarts of all", part_3a::persist_one_client),
+    runs("PersistConcurrent3A", 5, "5 clients, restarts of all", part_3a::persist_concurrent),
+    runs("PersistConcurrentUnreliable3A", 5, "the same, unreliable", part_3a::persist_concurrent_unreliable),
+    runs("PersistPartition3A", 5, "5 clients, restarts, partitions", part_3a::persist_partition),
+    runs("PersistPartitionUnreliable3A", 5, "the same, unreliable", part_3a::persist_partition_unreliable),
+    runs(
+        "PersistPartitionUnreliableLinearizable3A",
+        7,
+        "15 clients, restarts, partitions, unreliable, random keys",
+        part_3a::persist_partition_unreliable_linearizable,
+    ),
+    // Part 3B.
+    pending("SnapshotRPC3B", 3, "50 puts to a majority; the server that lags is then needed"),
+    pending("SnapshotSize3B", 3, "800 calls on one key: log below 8000 bytes, snapshot below 500"),
+    pending("Speed3B", 3, "1000 appends one after the other, with snapshots"),
+    pending("SnapshotRecover3B", 5, "1 client, restarts"),
+    pending("SnapshotRecoverManyClients3B", 5, "20 clients, restarts"),
+    pending("SnapshotUnreliable3B", 5, "5 clients, unreliable network"),
+    pending("SnapshotUnreliableRecover3B", 5, "the same, restarts"),
+    pending("SnapshotUnreliableRecoverConcurrentPartition3B", 5, "the same, partitions"),
+    pending(
+        "SnapshotUnreliableRecoverConcurrentPartitionLinearizable3B",
+        7,
+        "15 clients, everything, random keys",
+    ),
+    // The additions of 2025.
+    runs("rsm-Basic4A", 3, "10 submits", rsm::basic),
+    runs("rsm-Concurrent4A", 3, "50 submits at once", rsm::concurrent),
+    runs("rsm-LeaderFailure4A", 3, "the leader stops and comes back", rsm::leader_failure),
+    runs(
+        "rsm-LeaderPartition4A",
+        3,
+        "100 submits on a leader that is cut off all end",
+        rsm::leader_partition,
+    ),
+    runs("rsm-RestartReplay4A", 3, "100 submits, all restart, all are there", rsm::restart_replay),
+    runs("rsm-Shutdown4A", 3, "100 pending submits end when all servers stop", rsm::shutdown),
+    runs("rsm-RestartSubmit4A", 3, "the same, and 100 more after the restart", rsm::restart_submit),
+    pending("rsm-Snapshot4C", 3, "the log stays below twice its bound"),
 ];

@@ -116,8 +116,8 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, servers, story, .. } = self;
         match self.pending() {
-            None => write!(f, "{name}  {servers} servers: {story}"),
-            Some(feature) => write!(f, "{name}  pending: {feature}; {servers} servers: {story}"),
+            None => write!(f, "{name}  servers {servers}: {story}"),
+            Some(feature) => write!(f, "{name}  pending: {feature}; servers {servers}: {story}"),
         }
     }
 }

@@ -1,0 +1,276 @@
+//! What a script may do with a world: start it without a fault of its own, cut and heal, stop and start servers, tell
+//! Clerks what to call, and have everything judged at the end. Knows nothing of what a test wants.
+
+use bytes::Bytes;
+use quorate_raft::Role;
+
+use crate::clerks::ClerkClient;
+use crate::clients::Client;
+use crate::history::{Action, Operation, Outcome};
+use crate::invariants::Violation;
+use crate::lab::raft::checks::{demand, failed};
+use crate::lab::{Figure, Figures};
+use crate::network::HostIndex;
+use crate::options::{FaultOptions, HostOptions, NetworkOptions, Options, WorkloadOptions};
+use crate::pipeliners::Pipeliner;
+use crate::prng::Prng;
+use crate::schedule::{MS, Micros, SECOND};
+use crate::trace::Trace;
+use crate::world::{ClientIndex, Happening, Phase, World};
+
+/// A message's way where nothing goes wrong.
+const WAY: Micros = MS;
+
+/// A sync.
+const SYNC: Micros = MS / 10;
+
+/// From an event's arrival to the step that takes it.
+const WAKE: Micros = 5;
+
+/// An unreliable network delays messages by up to this more,
+const DELAY_MAX: Micros = 26 * MS;
+
+/// and loses this part of them.
+const LOST: f64 = 0.1;
+
+/// Whole servers and their clients.
+pub(crate) struct Service {
+    pub(crate) world: World,
+    pub(crate) prng: Prng,
+    tokens: u64,
+}
+
+fn options(servers: usize, is_unreliable: bool) -> Options {
+    let (delay_max, lost) = if is_unreliable { (WAY + DELAY_MAX, LOST) } else { (WAY, 0.0) };
+    Options {
+        nodes: servers as u64,
+        faults_last: Micros::MAX,
+        network: NetworkOptions {
+            delay_min: WAY,
+            delay_max,
+            tail: 0.0,
+            delay_cap: delay_max,
+            loss: lost,
+            duplication: 0.0,
+            reorder: if is_unreliable { 1.0 } else { 0.0 },
+            corruption: 0.0,
+        },
+        host: HostOptions {
+            sync_min: SYNC,
+            sync_max: SYNC,
+            slow_sync: 0.0,
+            sync_slow: SYNC,
+            wake_min: WAKE,
+            wake_max: WAKE,
+            clock_offset_ms: 500,
+            clock_drift_ppm: 0,
+            crash_at_effect: 0.0,
+            crash_is_power: 0.5,
+            segment_bytes: 256 << 10,
+            prepares_segments: true,
+            gateway_ttl_ms: 60_000,
+        },
+        faults: FaultOptions::default(),
+        // Clients are added by the script, and say themselves what they ask.
+        workload: WorkloadOptions {
+            clerks: 0,
+            pipeliners: 0,
+            pipeline_depth: 1,
+            think_max: 0,
+            append_keys: 1,
+            mixed_keys: 1,
+            impatient: 0.0,
+            reads: 0.0,
+            padding_max: 0,
+            connection_cut: None,
+            delay_min: WAY,
+            delay_max,
+            // Between client and server stands a stream: what the course loses as a message breaks the connection.
+            request_loss: lost,
+            answer_loss: lost,
+        },
+    }
+}
+
+impl Service {
+    /// Servers on empty folders, started and under a leader.
+    pub(crate) fn new(servers: usize, is_unreliable: bool, seed: u64) -> Result<Self, Violation> {
+        let mut prng = Prng::new(seed);
+        let world = World::new(options(servers, is_unreliable), &mut prng, Trace::default());
+        let mut service = Self { world, prng, tokens: 0 };
+        service.until("a first leader", 10 * SECOND, |world| ready_leader(world).is_some())?;
+        Ok(service)
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.world.now()
+    }
+
+    // --- time ---
+
+    pub(crate) fn run_for(&mut self, time: Micros) -> Result<(), Violation> {
+        self.world.run_until(self.now() + time, |_| false).map(|_| ())
+    }
+
+    /// Waits for something. Gives how long it took.
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        time: Micros,
+        is_so: impl Fn(&World) -> bool,
+    ) -> Result<Micros, Violation> {
+        let began = self.now();
+        let is_so_already = is_so(&self.world);
+        if is_so_already || self.world.run_until(began + time, is_so)? {
+            return Ok(self.now() - began);
+        }
+        failed(format!("{what} did not come within {:.1} s", time as f64 / SECOND as f64))
+    }
+
+    // --- servers ---
+
+    /// Who leads and has committed in its term; of several, who is in the latest.
+    pub(crate) fn leader(&mut self) -> Result<HostIndex, Violation> {
+        self.until("a leader", 5 * SECOND, |world| ready_leader(world).is_some())?;
+        Ok(ready_leader(&self.world).expect("it has just been found"))
+    }
+
+    /// Servers of different groups cannot reach each other. Clients reach everybody.
+    pub(crate) fn partition(&mut self, group_of: &[usize]) {
+        let opened = self.world.network.cut(|from, to| group_of[from] != group_of[to]);
+        self.world.announce_links(&opened);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        let group_of = vec![0; self.world.hosts.len()];
+        self.partition(&group_of);
+    }
+
+    /// A server's process ends, or its power with all that was not synced.
+    pub(crate) fn stop(&mut self, host: HostIndex, power: bool) {
+        self.world.crash(host, power);
+    }
+
+    /// It starts again, on what its disk holds.
+    pub(crate) fn start(&mut self, host: HostIndex) {
+        self.world.schedule.after(0, Happening::Start { host });
+    }
+
+    // --- clients ---
+
+    /// A Clerk that knows these servers.
+    pub(crate) fn clerk(&mut self, servers: &[HostIndex]) -> ClientIndex {
+        let client = self.world.clients.len();
+        let clerk = ClerkClient::scripted(client, &self.world.options, servers, self.prng.fork());
+        self.world.clients.push(Client::Clerk(Box::new(clerk)));
+        client
+    }
+
+    /// A Clerk that knows all servers.
+    pub(crate) fn clerk_of_all(&mut self) -> ClientIndex {
+        let all: Vec<HostIndex> = (0..self.world.hosts.len()).collect();
+        self.clerk(&all)
+    }
+
+    /// A plain connection, to whichever server it is first told to ask.
+    pub(crate) fn plain(&mut self) -> ClientIndex {
+        let client = self.world.clients.len();
+        let plain = Pipeliner::new(client, &self.world.options, self.prng.fork());
+        self.world.clients.push(Client::Pipeliner(plain));
+        client
+    }
+
+    /// A value that no other equals.
+    pub(crate) fn token(&mut self, client: ClientIndex) -> Bytes {
+        self.tokens += 1;
+        Bytes::from(format!("{client}.{};", self.tokens))
+    }
+
+    /// An append of a fresh token.
+    pub(crate) fn append(&mut self, client: ClientIndex) -> Action {
+        Action::Append { value: self.token(client) }
+    }
+
+    /// A Clerk gets these calls to make, one after the other.
+    pub(crate) fn tell(&mut self, client: ClientIndex, calls: impl IntoIterator<Item = (Bytes, Action)>) {
+        if let Client::Clerk(clerk) = &mut self.world.clients[client] {
+            clerk.script().extend(calls);
+        }
+        self.world.client_wakes(client);
+    }
+
+    /// A Clerk makes no more calls than it has under way.
+    pub(crate) fn hush(&mut self, client: ClientIndex) {
+        if let Client::Clerk(clerk) = &mut self.world.clients[client] {
+            clerk.script().clear();
+        }
+    }
+
+    /// A plain connection asks at once.
+    pub(crate) fn submit(&mut self, client: ClientIndex, host: HostIndex, key: Bytes, action: Action) {
+        self.world.with_client(client, |client, world| match client {
+            Client::Pipeliner(plain) => plain.submit(world, host, key, action),
+            Client::Clerk(_) | Client::Acting => {}
+        });
+    }
+
+    /// Waits until these clients have nothing under way or to do. Gives how long it took.
+    pub(crate) fn finish(&mut self, clients: &[ClientIndex], within: Micros) -> Result<Micros, Violation> {
+        self.until("the end of all calls", within, |world| {
+            clients.iter().all(|client| is_done(&world.clients[*client]))
+        })
+    }
+
+    /// One call of a Clerk, to its end. Gives the outcome.
+    pub(crate) fn call(
+        &mut self,
+        client: ClientIndex,
+        key: Bytes,
+        action: Action,
+    ) -> Result<Outcome, Violation> {
+        self.tell(client, [(key, action)]);
+        self.finish(&[client], 10 * SECOND)?;
+        let latest = self.operations().iter().rev().find(|operation| operation.client == client as u32);
+        Ok(latest.map_or(Outcome::Unknown, |operation| operation.outcome.clone()))
+    }
+
+    pub(crate) fn is_idle(&self, client: ClientIndex) -> bool {
+        is_done(&self.world.clients[client])
+    }
+
+    /// What clients did so far.
+    pub(crate) fn operations(&self) -> &[Operation] {
+        self.world.history().operations()
+    }
+
+    // --- the end ---
+
+    /// All servers come to one state under one leader, and all that clients saw is judged: exactly once, order,
+    /// linearizability. Every call of a Clerk must have ended well.
+    pub(crate) fn judged(mut self, list: Vec<Figure>) -> Result<Figures, Violation> {
+        self.world.phase = Phase::Draining;
+        self.world.converge()?;
+        let clerks = self.operations().iter().filter(|operation| operation.connection == 0);
+        let open = clerks.filter(|operation| !operation.is_complete()).count();
+        demand(open == 0, || format!("{open} calls of Clerks have no certain outcome"))?;
+        self.world.judge()?;
+        Ok(Figures { list, took: self.now() })
+    }
+}
+
+fn is_done(client: &Client) -> bool {
+    match client {
+        Client::Clerk(clerk) => clerk.is_idle() && !clerk.has_script(),
+        Client::Pipeliner(plain) => plain.is_idle(),
+        Client::Acting => false,
+    }
+}
+
+/// See [`Service::leader`].
+fn ready_leader(world: &World) -> Option<HostIndex> {
+    let leads = |host: usize| {
+        let node = world.hosts[host].process.as_ref()?.replica.raft()?;
+        (node.role() == Role::Leader && node.is_leader_ready()).then(|| (node.term(), host))
+    };
+    (0..world.hosts.len()).filter_map(leads).max().map(|(_, host)| host)
+}
