@@ -226,6 +226,11 @@ impl World {
         &self.history
     }
 
+    /// In which order commands took effect, once anything has.
+    pub fn effects(&self) -> Option<&Effects> {
+        self.effects.as_ref()
+    }
+
     /// Counts of what happened.
     pub fn counts(&self) -> Counts {
         self.counts
