@@ -8,7 +8,7 @@ use crate::membership::Membership;
 use crate::message::{Body, Envelope, Message};
 use crate::node::{Config, Limits, Restored};
 use crate::prng::Prng;
-use crate::sabotage::Bug;
+use crate::sabotage::{self, Bug};
 use crate::types::{Entry, HardState, Index, NodeId, Term};
 use crate::writes::Writes;
 
@@ -143,7 +143,7 @@ impl Member {
     /// disk does not silence a node.
     pub(crate) fn promise(&mut self, to: NodeId, body: Body) {
         let envelope = Envelope { to, message: Message { term: self.term(), body } };
-        if Bug::VotesBeforeSync.spoils(self.is_hard_state_durable(), || true) {
+        if self.is_hard_state_durable() || sabotage::leaves_early(&envelope.message.body) {
             self.effects.send_now.push(envelope);
         } else {
             self.step.send_after.push(envelope);
@@ -152,8 +152,7 @@ impl Member {
 
     /// Sends `Appended { matched }`: only once the log up to `matched` is durable, and the term with it.
     pub(crate) fn acknowledge(&mut self, to: NodeId, matched: Index) {
-        let is_term_durable = Bug::AcknowledgesBeforeTerm.spoils(self.is_hard_state_durable(), || true);
-        let is_durable = matched <= self.writes.durable() && is_term_durable;
+        let is_durable = matched <= self.writes.durable() && self.is_hard_state_durable();
         let message = Message { term: self.term(), body: Body::Appended { matched } };
         let envelope = Envelope { to, message };
         if is_durable {

@@ -2,6 +2,8 @@
 //! have been made. Without the feature `sabotage`, which nothing but `quorate-sim` asks for, no bug can be put back:
 //! the question is a constant, and the compiler drops the line.
 
+use crate::message::Body;
+
 /// A mistake that consensus could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -9,10 +11,10 @@ pub enum Bug {
     CommitsWithoutMajority,
     /// An entry of an old term is committed by counting (figure 8 of the paper).
     CommitsOldTerm,
-    /// A vote, or another answer that rests on term and vote, leaves before they are durable.
+    /// A vote, or the word of a candidate that it votes for itself, leaves before it is durable.
     VotesBeforeSync,
-    /// An acknowledgement leaves before the term in which it is given is durable.
-    AcknowledgesBeforeTerm,
+    /// A node speaks in a term before the term is durable.
+    SpeaksBeforeTerm,
     /// An acknowledgement of an earlier term is counted: index alone, whatever entry stood there then.
     CountsStaleAcknowledgements,
     /// The leader counts itself before its own sync.
@@ -43,6 +45,13 @@ impl Bug {
     pub(crate) fn spoils<T>(self, right: T, wrong: impl FnOnce() -> T) -> T {
         if self.is_put_back() { wrong() } else { right }
     }
+}
+
+/// [`Bug::VotesBeforeSync`] and [`Bug::SpeaksBeforeTerm`].
+#[inline]
+pub(crate) fn leaves_early(body: &Body) -> bool {
+    let is_vote = matches!(body, Body::Vote { .. } | Body::VoteReply { .. });
+    Bug::VotesBeforeSync.spoils(false, || is_vote) || Bug::SpeaksBeforeTerm.spoils(false, || !is_vote)
 }
 
 #[cfg(not(feature = "sabotage"))]

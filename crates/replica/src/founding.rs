@@ -68,7 +68,12 @@ impl Founding {
         let ids_agree = members.iter().map(|(id, _)| id).eq(self.members.iter());
         let own = self.seen.get(&self.id).copied();
         let holds_this = members.iter().any(|(id, incarnation)| *id == self.id && Some(*incarnation) == own);
-        (ids_agree && Bug::TakesEmptyFolders.spoils(holds_this, || true)).then(|| as_members(members))
+        if ids_agree && Bug::TakesEmptyFolders.is_put_back() {
+            let own = |id: &NodeId| (*id == self.id).then(|| self.seen[id]);
+            let known = members.iter().map(|(id, other)| (*id, own(id).unwrap_or(*other)));
+            return Some(as_members(&known.collect::<Vec<_>>()));
+        }
+        (ids_agree && holds_this).then(|| as_members(members))
     }
 }
 

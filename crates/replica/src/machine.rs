@@ -242,7 +242,7 @@ impl Machine {
         match self.sessions.admit_client(session, number, reply_bytes, self.now_ms, limits) {
             Admission::Fresh => {
                 let reply = self.shards.execute(command, limits);
-                let recorded = Bug::RecordsBeforeEffect.spoils(reply.clone(), || Reply::Ok);
+                let recorded = Bug::RecordsBeforeEffect.spoils(reply.clone(), || Reply::Integer(0));
                 self.sessions.record_client(session, number, recorded, self.now_ms);
                 reply
             }

@@ -361,8 +361,8 @@ impl Replica {
             | PeerMessage::ReadIndex { .. }
             | PeerMessage::ReadIndexReply { .. }) => {
                 let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
-                let is_known = self.known_incarnation(from) == Some(incarnation);
-                if is_ours && Bug::TakesEmptyFolders.spoils(is_known, || true) {
+                let is_known = is_ours && self.known_incarnation(from) == Some(incarnation);
+                if Bug::TakesEmptyFolders.spoils(is_known, || true) {
                     self.with_member(|member, out| member.receive(from, message, out));
                 } else {
                     self.dropped_messages += 1;

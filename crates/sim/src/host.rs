@@ -56,6 +56,8 @@ pub struct Accepted {
     pub asked: u64,
     /// Answers that have left.
     pub answered: u64,
+    /// For each request that is not answered, the tick of its arrival.
+    pub asked_ticks: VecDeque<u64>,
     /// Answers that wait for those before them, by tag.
     pub ready: BTreeMap<u64, Reply>,
 }
@@ -78,6 +80,8 @@ pub struct Process {
     pub queued: Vec<DiskWrite>,
     /// Writes that are being synced together.
     pub syncing: Vec<DiskWrite>,
+    /// Ticks of its timer.
+    pub ticks: u64,
     /// Counts what the disk did, to see whether it has been idle.
     pub disk_turns: u64,
     /// An identity on its way to the disk.

@@ -110,6 +110,9 @@ pub struct FaultOptions {
     pub wipe: Option<Micros>,
     /// Servers that do not come back when the faults end, at most a minority: the others serve without them.
     pub lost: u64,
+    /// A server that wakes takes what clients said before what servers said, with this probability: between two
+    /// connections there is no order.
+    pub clients_first: f64,
     /// What was asked of the servers when they were started.
     pub flags: Flags,
     /// A mistake of storage that all disks imitate.
@@ -146,6 +149,8 @@ pub struct WorkloadOptions {
     pub impatient: f64,
     /// An operation is a read, with this probability.
     pub reads: f64,
+    /// The first so many clients never write, so nothing of theirs waits for a leader that cannot commit.
+    pub readers: u32,
     /// Bytes that pad a value, at most.
     pub padding_max: u64,
     /// A client's connection breaks: the mean time between two breaks of one client.
@@ -280,6 +285,7 @@ impl FaultOptions {
             sync_failure: None,
             wipe: None,
             lost: 0,
+            clients_first: 0.0,
             flags: Flags::default(),
             disk_bug: None,
         }
@@ -298,6 +304,7 @@ impl WorkloadOptions {
             mixed_keys: prng.between(1, 4) as u32,
             impatient: mood(prng, 0.5, 0.02, 0.3),
             reads: [0.05, 0.3, 0.6][prng.below(3) as usize],
+            readers: 0,
             padding_max: if prng.chance(0.1) { 2_000 } else { prng.between(0, 32) },
             connection_cut: if prng.chance(0.5) { None } else { Some(prng.between(1, 15) * SECOND) },
             delay_min,

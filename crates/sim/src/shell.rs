@@ -11,7 +11,7 @@ use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
 
 use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
-use crate::invariants::{View, Violation};
+use crate::invariants::{View, Violation, answered};
 use crate::network::{Flight, HostIndex};
 use crate::schedule::MS;
 use crate::world::{Happening, Internal, World};
@@ -59,6 +59,7 @@ impl World {
             is_waking: false,
             queued: Vec::new(),
             syncing: Vec::new(),
+            ticks: 0,
             disk_turns: 0,
             storing: None,
             accepted: Default::default(),
@@ -146,6 +147,17 @@ impl World {
         }
     }
 
+    /// A server's timer ticks.
+    pub(crate) fn ticks(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let Some(process) = &mut self.hosts[host].process else { return Ok(()) };
+        process.ticks += 1;
+        for (connection, accepted) in &process.accepted {
+            answered::check(host, process.ticks, *connection, accepted)?;
+        }
+        self.give(host, Event::Tick);
+        Ok(())
+    }
+
     /// Something happens to a replica; it is stepped a little later, with all that has come till then.
     pub(crate) fn give(&mut self, host: HostIndex, event: Event) {
         if let Some(process) = &mut self.hosts[host].process {
@@ -175,11 +187,17 @@ impl World {
     pub(crate) fn wake(&mut self, host: HostIndex) -> Result<(), Violation> {
         let now_ms = self.hosts[host].clock.now_ms(self.schedule.now());
         let Some(process) = &mut self.hosts[host].process else { return Ok(()) };
+        self.invariants.replicated_time.shown(host, now_ms);
         process.is_waking = false;
         let mut events = std::mem::take(&mut process.inbox);
         if process.replica.has_room() {
             let taken = process.backlog.len().min(REQUESTS_A_STEP);
-            events.extend(process.backlog.drain(..taken).map(Event::Request));
+            let asked = process.backlog.drain(..taken).map(Event::Request);
+            if self.chance.hosts.chance(self.options.faults.clients_first) {
+                events.splice(0..0, asked);
+            } else {
+                events.extend(asked);
+            }
         }
         let more = !process.backlog.is_empty() && process.replica.has_room();
         let actions = process.replica.step(now_ms, &mut events);
@@ -263,6 +281,7 @@ impl World {
             let mut leaving = Vec::new();
             while let Some(first) = accepted.ready.first_entry().filter(|first| *first.key() == accepted.answered + 1) {
                 accepted.answered += 1;
+                accepted.asked_ticks.pop_front();
                 leaving.push(first.remove_entry());
             }
             for (tag, reply) in leaving {
@@ -300,6 +319,7 @@ impl World {
                     self.trace.line(self.schedule.now(), format_args!("committed {} {ran}", entry.position));
                 }
             }
+            self.invariants.replicated_time.stamped(effects.machine().now_ms())?;
         }
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);

@@ -148,6 +148,7 @@ impl World {
         let Some(process) = self.hosts[host].alive(life) else { return };
         let Some(accepted) = process.accepted.get_mut(&number) else { return };
         accepted.asked = request.tag;
+        accepted.asked_ticks.push_back(process.ticks);
         self.give_request(host, request);
     }
 

@@ -48,7 +48,7 @@ impl Workload {
     pub fn next(&mut self, client: u32, vocabulary: Vocabulary) -> (Bytes, Action) {
         let keys = u64::from(self.options.append_keys + self.options.mixed_keys);
         let key = self.prng.below(keys);
-        let is_read = self.prng.chance(self.options.reads);
+        let is_read = client < self.options.readers || self.prng.chance(self.options.reads);
         let read = if vocabulary == Vocabulary::Plain && self.prng.chance(0.2) { Action::Length } else { Action::Get };
         match self.appends.get_mut(key as usize) {
             Some(appends) => {

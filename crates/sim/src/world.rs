@@ -2,7 +2,7 @@
 //! the duties themselves are in `shell`, `disk`, `wires`, `faults` and the clients' files.
 
 use quorate_replica::command::Reply;
-use quorate_replica::replica::{Event, Request};
+use quorate_replica::replica::Request;
 
 use crate::clients::Client;
 use crate::effects::Effects;
@@ -316,8 +316,7 @@ impl World {
             Internal::Tick => {
                 let interval = self.hosts[host].clock.stretched(quorate_replica::replica::TICK_MS * MS);
                 self.schedule.after(interval, Happening::Process { host, life, what });
-                self.give(host, Event::Tick);
-                Ok(())
+                self.ticks(host)
             }
             Internal::Wake => self.wake(host),
             Internal::Synced => self.synced(host),

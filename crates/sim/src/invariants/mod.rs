@@ -8,11 +8,14 @@
 //! | `committed` | what is committed never changes, and is on the disks of a majority (thesis §3.6) |
 //! | `state_machine` | same index applied, same digest of the state (thesis, figure 3.2) |
 //! | `monotonic` | commit, applied and term never fall in a process; term and vote never regress (thesis §3.8) |
-//! | `promise` | no vote or acknowledgement leaves before what it promises is durable (thesis §3.8) |
+//! | `promise` | no vote or acknowledgement leaves before what it promises is durable, and nobody speaks in a term that it could forget (thesis §3.8) |
 //! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
+//! | `replicated_time` | never ahead of a majority's clocks |
+//! | `answered` | every request is answered, if only with "unknown" |
 //! | `exactly_once` | every token appended is there once at most, and once if it was acknowledged (thesis §6.3) |
 //! | `connection_order` | commands of a connection take effect in the order sent, reads among them |
 
+pub mod answered;
 pub mod committed;
 pub mod connection_order;
 pub mod election_safety;
@@ -21,6 +24,7 @@ pub mod leader_completeness;
 pub mod log_matching;
 pub mod monotonic;
 pub mod promise;
+pub mod replicated_time;
 pub mod state_machine;
 
 use std::fmt;
@@ -106,6 +110,8 @@ pub struct Invariants {
     leader_completeness: leader_completeness::LeaderCompleteness,
     state_machine: state_machine::StateMachineSafety,
     monotonic: monotonic::Monotonic,
+    /// What clocks have shown.
+    pub replicated_time: replicated_time::ReplicatedTime,
 }
 
 impl Invariants {
@@ -119,6 +125,7 @@ impl Invariants {
             leader_completeness: leader_completeness::LeaderCompleteness::new(hosts),
             state_machine: state_machine::StateMachineSafety::default(),
             monotonic: monotonic::Monotonic::new(hosts),
+            replicated_time: replicated_time::ReplicatedTime::new(hosts),
         }
     }
 

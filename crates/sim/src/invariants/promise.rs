@@ -1,5 +1,5 @@
-//! A durable promise before its message: no vote and no acknowledgement leaves a server whose disk, if the power
-//! failed at this instant, would not hold what it promises (Raft paper, figure 2: "updated on stable storage
+//! A durable promise before its message: no vote, no acknowledgement and no word in a term leaves a server whose disk,
+//! if the power failed at this instant, would not hold what it promises (Raft paper, figure 2: "updated on stable storage
 //! before responding"; thesis §3.8).
 
 use quorate_raft::{Body, Message, Position};
@@ -29,13 +29,16 @@ pub fn check(host: HostIndex, ledger: &HostLedger, envelope: &PeerEnvelope) -> R
             let stands = durable.term >= *term && holds;
             (!stands).then(|| format!("an acknowledgement up to {matched} in term {term}"))
         }
-        Body::PreVote { .. }
-        | Body::PreVoteReply { .. }
+        // These speak of a term that nobody has entered.
+        Body::PreVote { .. } | Body::PreVoteReply { granted: true } => None,
+        Body::PreVoteReply { granted: false }
         | Body::VoteReply { granted: false }
         | Body::Append { .. }
         | Body::Rejected { .. }
         | Body::Heartbeat { .. }
-        | Body::HeartbeatReply { .. } => None,
+        | Body::HeartbeatReply { .. } => {
+            (durable.term < *term).then(|| format!("a message in term {term}, which it may forget"))
+        }
     };
     let Some(promise) = broken else { return Ok(()) };
     let Position { term: last_term, index } = ledger.durable_log.last();

@@ -38,15 +38,15 @@ pub const SABOTAGES: &[Sabotage] = &[
     },
     Sabotage {
         name: "term-before-sync",
-        about: "an acknowledgement leaves before its term is durable",
-        bug: Bug::Raft(raft::AcknowledgesBeforeTerm),
+        about: "a server speaks in a term before the term is durable",
+        bug: Bug::Raft(raft::SpeaksBeforeTerm),
         weather: weather::slow_disks,
     },
     Sabotage {
         name: "stale-acknowledgement",
         about: "an acknowledgement of an earlier term is counted, by its index alone",
         bug: Bug::Raft(raft::CountsStaleAcknowledgements),
-        weather: weather::late_messages,
+        weather: weather::late_acknowledgements,
     },
     Sabotage {
         name: "older-write",
@@ -82,13 +82,13 @@ pub const SABOTAGES: &[Sabotage] = &[
         name: "old-echo",
         about: "the echo of an older round counts",
         bug: Bug::Raft(raft::CountsOldEchoes),
-        weather: weather::reads,
+        weather: weather::late_reads,
     },
     Sabotage {
         name: "old-process-reply",
         about: "the answer to a read of an earlier process counts",
         bug: Bug::Replica(replica::BelievesOldReplies),
-        weather: weather::late_messages,
+        weather: weather::short_lives,
     },
     Sabotage {
         name: "timeout-drawn-once",

@@ -13,6 +13,13 @@ pub(super) fn light(options: &mut Options, prng: &mut Prng) {
     options.workload.padding_max = options.workload.padding_max.min(200);
 }
 
+/// So few operations that nothing but consensus is at work.
+fn quiet(options: &mut Options) {
+    options.workload.clerks = 2;
+    options.workload.pipeliners = 0;
+    options.workload.think_max = 100 * MS;
+}
+
 /// Groups in which two are no majority.
 pub(super) fn large(options: &mut Options, prng: &mut Prng) {
     light(options, prng);
@@ -35,16 +42,17 @@ pub(super) fn elections(options: &mut Options, prng: &mut Prng) {
 /// a message, so that an old one can arrive without the new.
 pub(super) fn figure_eight(options: &mut Options, prng: &mut Prng) {
     elections(options, prng);
+    quiet(options);
     options.nodes = 5;
+    options.faults_last = 30 * SECOND;
     options.faults.flags.append_bytes_max = Some(1);
     options.faults.leader_crash = Some(prng.between(150, 600) * MS);
     options.faults.process_crash = Some(prng.between(300, 1_000) * MS);
     options.faults.lasts_max = prng.between(50, 800) * MS;
-    options.host.sync_min = prng.between(1, 20) * MS;
+    options.host.sync_min = prng.between(5, 40) * MS;
     options.host.sync_max = options.host.sync_min + prng.between(1, 30) * MS;
-    options.network.delay_max = prng.between(1, 30) * MS;
-    options.network.tail = 0.1;
-    options.network.reorder = 0.3;
+    options.network.delay_max = prng.between(5, 60) * MS;
+    options.network.tail = 0.05;
 }
 
 /// Messages are long on the way, overtake each other and arrive after their time.
@@ -59,9 +67,47 @@ pub(super) fn late_messages(options: &mut Options, prng: &mut Prng) {
 /// Many reads while leaders come and go.
 pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
     elections(options, prng);
-    options.workload.reads = 0.6;
+    options.faults.pause = Some(prng.between(400, 1_500) * MS);
+    options.faults.clients_first = 0.5;
     options.workload.think_max = 20 * MS;
+    options.workload.readers = 3;
     options.workload.clerks = 5;
+    options.workload.pipeliners = 0;
+    options.workload.append_keys = 1;
+    options.workload.mixed_keys = 1;
+}
+
+/// Reads of leaders whose messages come late.
+pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
+    reads(options, prng);
+    options.network.tail = 0.2;
+    options.network.delay_cap = prng.between(300, 4_000) * MS;
+    options.network.reorder = 0.8;
+    options.network.duplication = 0.2;
+}
+
+/// Leaders lose what they have sent but not synced, lead again, and hear late of what they have forgotten.
+pub(super) fn late_acknowledgements(options: &mut Options, prng: &mut Prng) {
+    late_messages(options, prng);
+    quiet(options);
+    options.nodes = 5;
+    options.faults_last = 30 * SECOND;
+    options.faults.leader_crash = Some(prng.between(300, 1_000) * MS);
+    options.faults.partition = Some(prng.between(300, 1_500) * MS);
+    options.faults.lasts_max = prng.between(50, 1_000) * MS;
+    options.host.sync_max = prng.between(5, 100) * MS;
+    options.host.slow_sync = 0.2;
+    options.network.tail = 0.35;
+    options.network.reorder = 0.8;
+}
+
+/// Processes that live shortly, and hear late what was meant for the one before.
+pub(super) fn short_lives(options: &mut Options, prng: &mut Prng) {
+    late_reads(options, prng);
+    options.faults.process_crash = Some(prng.between(200, 1_000) * MS);
+    options.faults.crash_again = 0.5;
+    options.faults.lasts_min = MS;
+    options.faults.lasts_max = prng.between(5, 100) * MS;
 }
 
 /// Disks are slow, and servers lose power.
@@ -87,8 +133,15 @@ pub(super) fn same_start(options: &mut Options, prng: &mut Prng) {
 /// Some servers do not come back: the rest must do without them.
 pub(super) fn lost_servers(options: &mut Options, prng: &mut Prng) {
     elections(options, prng);
+    quiet(options);
     options.faults.lost = options.nodes / 2;
-    options.faults.pause = Some(prng.between(500, 2_000) * MS);
+    options.faults_last = 10 * SECOND;
+    options.faults.leader_crash = Some(prng.between(500, 1_500) * MS);
+    options.faults.lasts_min = 300 * MS;
+    options.faults.lasts_max = prng.between(1_000, 3_000) * MS;
+    options.host.sync_min = prng.between(20, 60) * MS;
+    options.host.sync_max = prng.between(60, 150) * MS;
+    options.network.delay_max = prng.between(5, 60) * MS;
 }
 
 /// Small segments, and power that fails at any of a disk's operations.

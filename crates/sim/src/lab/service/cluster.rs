@@ -81,6 +81,7 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
             mixed_keys: 1,
             impatient: 0.0,
             reads: 0.0,
+            readers: 0,
             padding_max: 0,
             connection_cut: None,
             delay_min: WAY,
