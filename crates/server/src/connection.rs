@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_replica::command::Reply;
 use quorate_replica::replica::{ConnectionId, Event, Request};
 use quorate_resp::{Command, CommandDecoder, CommandLimits, Encoder, Incoming};
@@ -23,10 +23,12 @@ use crate::shared::{Counters, Shared};
 
 /// Bytes of one read, as long as no large argument is awaited.
 const READ_BYTES: usize = 16 << 10;
-/// Reads of one turn: a client that never pauses must not keep the others waiting.
-const READS_PER_TURN: usize = 4;
+/// Bytes of one read at most.
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Bytes read in one turn: a client that never pauses must not keep the others waiting, nor the clock.
+const READ_BYTES_PER_TURN: usize = 64 << 10;
 /// Bytes written in one turn, for the same reason.
-const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+const WRITE_BYTES_PER_TURN: usize = 512 << 10;
 /// Commands of one connection without an answer; past it the connection is not read.
 const WAITING_MAX: usize = 8_192;
 /// How long a client that broke the protocol may go on sending, so that it can still read why it was cut off: closing
@@ -202,8 +204,8 @@ struct Reader<'a> {
 
 /// How reading came out.
 enum Step {
-    /// There may be more.
-    More,
+    /// There may be more; so many bytes were read.
+    More(usize),
     /// Whatever is awaited wakes the task.
     Wait,
 }
@@ -215,14 +217,14 @@ impl Reader<'_> {
         if self.shared.inbox.is_closed() && self.connection.ending.get() == Ending::Open {
             self.connection.ending.set(Ending::Draining);
         }
-        let mut reads = 0;
+        let mut bytes = 0;
         while self.connection.ending.get() == Ending::Open {
-            if reads == READS_PER_TURN {
+            if bytes >= READ_BYTES_PER_TURN {
                 context.waker().wake_by_ref();
                 break;
             }
             match self.read(context) {
-                Step::More => reads += 1,
+                Step::More(read) => bytes += read,
                 Step::Wait => break,
             }
         }
@@ -261,10 +263,8 @@ impl Reader<'_> {
 
     /// Runs what was read, then reads more.
     fn read(&mut self, context: &mut Context<'_>) -> Step {
-        match self.run_buffered(context) {
-            Step::Wait => return Step::Wait,
-            Step::More if self.connection.ending.get() != Ending::Open => return Step::Wait,
-            Step::More => {}
+        if matches!(self.run_buffered(context), Step::Wait) || self.connection.ending.get() != Ending::Open {
+            return Step::Wait;
         }
         if self.input.is_empty() {
             // An idle connection keeps no buffer.
@@ -279,15 +279,16 @@ impl Reader<'_> {
             }
         }
         self.input.reserve(self.decoder.room_wanted(self.input.len(), READ_BYTES));
-        match self.connection.stream.try_read_buf(&mut self.input) {
+        let mut room = (&mut self.input).limit(READ_BYTES_MAX);
+        match self.connection.stream.try_read_buf(&mut room) {
             // The client says no more; what it has asked is still answered.
             Ok(0) => self.connection.ending.set(Ending::Draining),
-            Ok(_) => {}
+            Ok(bytes) => return Step::More(bytes),
             // Readiness is cleared by this: the next look registers the task.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.connection.ending.set(Ending::Now),
         }
-        Step::More
+        Step::More(0)
     }
 
     /// Runs all whole commands that were read; `More` if it takes more bytes to go on.
@@ -302,7 +303,7 @@ impl Reader<'_> {
                 return Step::Wait;
             }
             match self.decoder.decode(&mut self.input) {
-                Ok(None) => return Step::More,
+                Ok(None) => return Step::More(0),
                 Ok(Some(Incoming::Command(command))) => self.run(&command),
                 Ok(Some(Incoming::TooLarge(refusal))) => self.refuse(&refusal.to_string()),
                 Err(error) => {
@@ -312,7 +313,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Step::More
+        Step::More(0)
     }
 
     fn run(&mut self, command: &Command) {
@@ -332,7 +333,8 @@ impl Reader<'_> {
         match outcome {
             Ok(Outcome::Ask(operation)) => {
                 let tag = outbox.expect(protocol, is_silent);
-                self.shared.inbox.request(Request { connection: self.connection.id, tag, operation });
+                let bytes = command.arguments().iter().map(Bytes::len).sum();
+                self.shared.inbox.request(Request { connection: self.connection.id, tag, operation }, bytes);
                 return;
             }
             Ok(Outcome::Answered) => {}

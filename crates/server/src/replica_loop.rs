@@ -29,6 +29,7 @@ pub(crate) struct ReplicaLoop<'a> {
     disk: &'a mut DiskThread,
     ticks: Interval,
     last_tick: Instant,
+    slowness: Slowness,
     /// What happens in this turn; kept for its capacity.
     events: Vec<Event>,
     /// Connections that were answered in this turn; kept for its capacity.
@@ -41,7 +42,15 @@ impl<'a> ReplicaLoop<'a> {
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         // After a pause one tick is enough: time that this process did not see is no sign of a dead leader.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { shared, disk, ticks, last_tick: Instant::now(), events: Vec::new(), answered: Vec::new() }
+        Self {
+            shared,
+            disk,
+            ticks,
+            last_tick: Instant::now(),
+            slowness: Slowness::default(),
+            events: Vec::new(),
+            answered: Vec::new(),
+        }
     }
 
     /// Runs until something makes it end. `first` is what the replica asked for when it was made.
@@ -60,8 +69,8 @@ impl<'a> ReplicaLoop<'a> {
             if let Some(ended) = self.carry_out(actions) {
                 return ended;
             }
-            report_slowness("the replica's step", stepped - begun);
-            report_slowness("carrying out a step", stepped.elapsed());
+            self.slowness.report("the replica's step", stepped - begun);
+            self.slowness.report("carrying out a step", stepped.elapsed());
         }
     }
 
@@ -85,7 +94,7 @@ impl<'a> ReplicaLoop<'a> {
         }
         if self.ticks.poll_tick(context).is_ready() {
             let now = Instant::now();
-            report_slowness("a tick of the loop", now - std::mem::replace(&mut self.last_tick, now));
+            self.slowness.report("a tick of the loop", now - std::mem::replace(&mut self.last_tick, now));
             self.events.push(Event::Tick);
         }
         if self.events.is_empty() { Poll::Pending } else { Poll::Ready(None) }
@@ -133,10 +142,21 @@ impl<'a> ReplicaLoop<'a> {
     }
 }
 
-/// Past a good part of an election timeout the other servers notice, so the operator should know why.
-fn report_slowness(what: &str, took: Duration) {
-    const SLOW: Duration = Duration::from_millis(150);
-    if took >= SLOW {
+/// Says, now and then, that the loop was slow: past a good part of an election timeout the other servers notice, so the
+/// operator should know why.
+#[derive(Default)]
+struct Slowness {
+    last: Option<Instant>,
+}
+
+impl Slowness {
+    fn report(&mut self, what: &str, took: Duration) {
+        const SLOW: Duration = Duration::from_millis(200);
+        const REPORT_EVERY: Duration = Duration::from_secs(5);
+        if took < SLOW || self.last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        self.last = Some(Instant::now());
         warn!(
             "{what} took {} ms: this machine is overloaded or was paused, and leaders change over it",
             took.as_millis()

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use quorate_replica::replica::{Actions, Config, Replica};
 use quorate_storage::{Folder, FolderConfig, Identity, Outcome, SEGMENT_BYTES_DEFAULT};
 use tokio::net::TcpListener;
-use tokio::runtime::LocalRuntime;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -30,6 +30,9 @@ use crate::{listener, transport};
 
 /// How long a server that was told to stop goes on answering what it has been asked.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+/// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
+/// its ticks: by them it knows whether it still leads.
+const TURNS_PER_LOOK: u32 = 16;
 /// Refused to start, or cannot go on.
 const EXIT_REFUSED: u8 = 1;
 /// The disk failed.
@@ -76,7 +79,11 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         config.max_connections = room;
     }
     let folder = open_folder(&config)?;
-    let runtime = LocalRuntime::new().context("the runtime")?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .event_interval(TURNS_PER_LOOK)
+        .build_local(LocalOptions::default())
+        .context("the runtime")?;
     let mut disk = DiskThread::start(config.data.clone(), folder.disk, folder.folder.wal)
         .context("the thread of the disk")?;
     let mut replica_config = Config::new(config.id, config.peers.keys().copied().collect(), draw()?, draw()?);

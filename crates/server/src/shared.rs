@@ -21,8 +21,11 @@ pub(crate) const SERVER_NAME: &str = "redis";
 
 /// Requests that wait for the loop's next turn; past it no connection is read until the loop has turned.
 const REQUESTS_WAITING_MAX: usize = 16_384;
+/// Bytes of requests that wait for the loop's next turn; past it no connection is read until the loop has turned. What
+/// one turn takes in, it must be done with long before an election timeout.
+const REQUEST_BYTES_WAITING_MAX: usize = 4 << 20;
 /// Bytes of peers' messages that wait for the loop's next turn; past it no peer is read.
-const PEER_BYTES_WAITING_MAX: usize = 32 << 20;
+const PEER_BYTES_WAITING_MAX: usize = 4 << 20;
 
 /// Everything that more than one task of the server's thread uses. No borrow of a cell lives across an `await`.
 pub(crate) struct Shared {
@@ -61,6 +64,7 @@ pub(crate) struct Inbox {
 struct InboxState {
     events: Vec<Event>,
     requests: usize,
+    request_bytes: usize,
     peer_bytes: usize,
     /// The window of the replica is full.
     is_full: bool,
@@ -79,7 +83,9 @@ impl Inbox {
     /// Whether another request is taken now.
     pub(crate) fn takes_requests(&self) -> bool {
         let state = self.state.borrow();
-        !state.is_full && !state.is_closed && state.requests < REQUESTS_WAITING_MAX
+        let has_room =
+            state.requests < REQUESTS_WAITING_MAX && state.request_bytes < REQUEST_BYTES_WAITING_MAX;
+        has_room && !state.is_full && !state.is_closed
     }
 
     /// Whether another message of a peer is taken now.
@@ -97,9 +103,12 @@ impl Inbox {
         self.state.borrow_mut().waiting_peers.push(context.waker().clone());
     }
 
-    /// Hands over a request.
-    pub(crate) fn request(&self, request: Request) {
-        self.state.borrow_mut().requests += 1;
+    /// Hands over a request whose arguments have so many bytes.
+    pub(crate) fn request(&self, request: Request, bytes: usize) {
+        let mut state = self.state.borrow_mut();
+        state.requests += 1;
+        state.request_bytes += bytes;
+        drop(state);
         self.event(Event::Request(request));
     }
 
@@ -128,6 +137,7 @@ impl Inbox {
         }
         std::mem::swap(&mut state.events, into);
         state.requests = 0;
+        state.request_bytes = 0;
         state.peer_bytes = 0;
         true
     }

@@ -27,7 +27,7 @@ const STRANGERS_MAX: usize = 64;
 /// Bytes of one read, as long as no large frame is awaited.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes read in one turn: others have theirs.
-const READ_BYTES_PER_TURN: usize = 1 << 20;
+const READ_BYTES_PER_TURN: usize = 256 << 10;
 /// Time between two lines in the log about strangers.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed for want of files or memory.
