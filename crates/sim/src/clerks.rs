@@ -77,7 +77,12 @@ impl ClerkClient {
     }
 
     /// A Clerk that knows these servers, and calls what it is told, one after the other.
-    pub(crate) fn scripted(client: ClientIndex, options: &Options, servers: &[HostIndex], mut prng: Prng) -> Self {
+    pub(crate) fn scripted(
+        client: ClientIndex,
+        options: &Options,
+        servers: &[HostIndex],
+        mut prng: Prng,
+    ) -> Self {
         let mut servers: Vec<String> = servers.iter().map(|host| format!("n{}:1", host + 1)).collect();
         prng.shuffle(&mut servers);
         let clerk = Clerk::new(client::Config::new(servers), prng.draw());
@@ -130,7 +135,8 @@ impl ClerkClient {
     fn call(&mut self, world: &mut World) {
         let told = self.script.as_mut().map(|script| script.pop_front().expect("there is a call to come"));
         let is_told = told.is_some();
-        let (key, action) = told.unwrap_or_else(|| world.workload.next(self.client as u32, Vocabulary::Clerk));
+        let (key, action) =
+            told.unwrap_or_else(|| world.workload.next(self.client as u32, Vocabulary::Clerk));
         let operation = operation(&key, &action);
         let now_ms = world.now() / 1_000;
         let patience_ms = match is_told {
@@ -155,7 +161,9 @@ impl ClerkClient {
         self.wake_at_ms = actions.wake_at_ms;
         for action in actions.list {
             match action {
-                client::Action::Send { attempt, server, request } => self.send(world, attempt, &server, &request),
+                client::Action::Send { attempt, server, request } => {
+                    self.send(world, attempt, &server, &request)
+                }
                 client::Action::Suspect { server, .. } => self.suspect(world, &server),
                 client::Action::Finish { call, outcome } => self.finish(world, call, outcome),
             }
@@ -177,7 +185,10 @@ impl ClerkClient {
             world.line(format_args!("c{} → {server} {request:?}", self.client));
         }
         let (question, operation) = translated(request);
-        if let Some(Operation::Write(Write::Once { session, seq, command: Command::Delete { keys }, .. })) = &operation {
+        if let Some(Operation::Write(Write::Once {
+            session, seq, command: Command::Delete { keys }, ..
+        })) = &operation
+        {
             self.name_delete(world, &keys[0], name_of(session.key, *seq));
         }
         let tag = operation.and_then(|operation| world.ask(wire, operation));
@@ -319,7 +330,9 @@ fn session_of(session: &client::SessionId) -> Option<SessionId> {
 /// What a Clerk reads in a server's answer.
 fn response(question: Question, reply: &Reply) -> client::Response {
     let reply = match (question, reply) {
-        (_, Reply::Error(error)) => return client::Response::Refused(client::Refusal::parse(&error.to_string())),
+        (_, Reply::Error(error)) => {
+            return client::Response::Refused(client::Refusal::parse(&error.to_string()));
+        }
         (_, Reply::Session(session)) => {
             return client::Response::Session(client::SessionId(Bytes::from(session.to_string())));
         }

@@ -48,7 +48,13 @@ impl Client {
     ///
     /// # Errors
     /// If it is none to the question.
-    pub fn answered(&mut self, world: &mut World, wire: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
+    pub fn answered(
+        &mut self,
+        world: &mut World,
+        wire: u64,
+        tag: u64,
+        reply: &Reply,
+    ) -> Result<(), Violation> {
         match self {
             Self::Clerk(clerk) => {
                 clerk.answered(world, wire, tag, reply);
@@ -93,7 +99,11 @@ impl World {
     }
 
     /// Lets a client act on the world that it is part of.
-    pub(crate) fn with_client<R>(&mut self, client: ClientIndex, act: impl FnOnce(&mut Client, &mut Self) -> R) -> R {
+    pub(crate) fn with_client<R>(
+        &mut self,
+        client: ClientIndex,
+        act: impl FnOnce(&mut Client, &mut Self) -> R,
+    ) -> R {
         let mut acting = std::mem::replace(&mut self.clients[client], Client::Acting);
         let result = act(&mut acting, self);
         self.clients[client] = acting;

@@ -137,7 +137,9 @@ impl Witness for Record {
         let (command, name) = match self.writes.get(&(session, seq)) {
             Some(LoggedWrite::Plain(command)) => (command, None),
             Some(LoggedWrite::Once { session, seq, command, .. }) => (command, Some(name_of(*session, *seq))),
-            Some(LoggedWrite::OpenSession { .. } | LoggedWrite::CloseSession { .. } | LoggedWrite::KeepAlive)
+            Some(
+                LoggedWrite::OpenSession { .. } | LoggedWrite::CloseSession { .. } | LoggedWrite::KeepAlive,
+            )
             | None => return,
         };
         let Some((key, token)) = named_in(command) else { return };

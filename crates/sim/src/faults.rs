@@ -257,7 +257,8 @@ impl World {
         self.partition += 1;
         self.counts.partitions += 1;
         let partition = self.partition;
-        let shape = ["two groups", "one alone", "a group is mute", "one link, one way", "a ring"][shape as usize];
+        let shape =
+            ["two groups", "one alone", "a group is mute", "one link, one way", "a ring"][shape as usize];
         let order: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
         self.line(format_args!("‼ partition: {shape}, {} | at {size}", order.join(" ")));
         self.announce_links(&opened);

@@ -93,7 +93,9 @@ impl Outcome {
 
     fn of_error(error: &ReplyError) -> Self {
         match error {
-            ReplyError::InDoubt | ReplyError::SessionExpired | ReplyError::StaleSequence { .. } => Self::Unknown,
+            ReplyError::InDoubt | ReplyError::SessionExpired | ReplyError::StaleSequence { .. } => {
+                Self::Unknown
+            }
             ReplyError::ClusterDown
             | ReplyError::NotServing(_)
             | ReplyError::WindowFull { .. }

@@ -199,11 +199,18 @@ fn apply(log: &mut LogModel, hard_state: &mut HardState, written: &Written) {
 
 /// Whether `found` is the durable log and then the first of the unsynced writes; the last of them may be there
 /// up to any of its entries, since a large write is cut into several records.
-fn matches(ledger: &HostLedger, unsynced: &VecDeque<Written>, found: &LogModel, hard_state: HardState) -> bool {
+fn matches(
+    ledger: &HostLedger,
+    unsynced: &VecDeque<Written>,
+    found: &LogModel,
+    hard_state: HardState,
+) -> bool {
     let mut log = ledger.durable_log.clone();
     let mut held = ledger.durable_hard_state;
     let equal = |log: &LogModel, held: HardState| {
-        held == hard_state && log.last() == found.last() && log.chain_at(log.last().index) == found.chain_at(log.last().index)
+        held == hard_state
+            && log.last() == found.last()
+            && log.chain_at(log.last().index) == found.chain_at(log.last().index)
     };
     if equal(&log, held) {
         return true;

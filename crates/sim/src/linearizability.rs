@@ -136,7 +136,9 @@ impl Print {
     }
 
     fn appended(self, suffix: &Suffix) -> Self {
-        let hash = |which: usize| add(multiply(self.hashes[which], suffix.powers[which]), suffix.print.hashes[which]);
+        let hash = |which: usize| {
+            add(multiply(self.hashes[which], suffix.powers[which]), suffix.print.hashes[which])
+        };
         Self { bytes: self.bytes + suffix.print.bytes, hashes: [hash(0), hash(1)] }
     }
 }
@@ -417,7 +419,8 @@ impl Search {
             let Known { rank, returned, .. } = &self.known[*at];
             std::cmp::Reverse((rank.unwrap_or(0), *returned))
         });
-        let writes = line.iter().map(|at| &self.known[*at]).filter(|known| !known.effect.is_observation(known.answer));
+        let writes =
+            line.iter().map(|at| &self.known[*at]).filter(|known| !known.effect.is_observation(known.answer));
         let first_rank = writes.filter_map(|known| known.rank).min();
         let suggested = self.suggested(first_rank, first_return);
         let placed = fitting.into_iter().map(|at| Step::Place(Placed::Known(at)));
@@ -429,10 +432,11 @@ impl Search {
     fn suggested(&self, first_rank: Option<u64>, first_return: Stamp) -> Option<Step> {
         let from = self.ranked.partition_point(|at| self.open[*at].rank <= self.reached);
         let to_come = self.ranked[from..].iter().copied();
-        let at = to_come.take_while(|at| first_rank.is_none() || self.open[*at].rank < first_rank).find(|at| {
-            let Open { call, effect, .. } = &self.open[*at];
-            *call < first_return && !self.is_used(*at) && effect.apply(self.state).0 != self.state
-        })?;
+        let at =
+            to_come.take_while(|at| first_rank.is_none() || self.open[*at].rank < first_rank).find(|at| {
+                let Open { call, effect, .. } = &self.open[*at];
+                *call < first_return && !self.is_used(*at) && effect.apply(self.state).0 != self.state
+            })?;
         Some(Step::Place(Placed::Open { at, hinted: true }))
     }
 

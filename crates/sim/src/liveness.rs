@@ -45,7 +45,9 @@ impl World {
         let served = self.now() - healed;
         self.run_until(self.now() + CLIENTS_GO_ON, |_| false)?;
         self.phase = Phase::Draining;
-        if !self.run_until(self.now() + DRAINS_WITHIN, |world| world.clients.iter().all(|client| client.is_idle()))? {
+        if !self.run_until(self.now() + DRAINS_WITHIN, |world| {
+            world.clients.iter().all(|client| client.is_idle())
+        })? {
             return self.is_not_live("an operation never ended");
         }
         self.converge()?;
@@ -134,8 +136,12 @@ impl World {
             return Err(Violation { invariant: "liveness", story: "nothing was ever committed".to_owned() });
         };
         let first = self.living().next().map_or(0, |(host, _)| host);
-        let Some(machine) = self.hosts[first].process.as_ref().and_then(|process| process.replica.machine()) else {
-            return Err(Violation { invariant: "liveness", story: format!("n{} does not take part", first + 1) });
+        let Some(machine) = self.hosts[first].process.as_ref().and_then(|process| process.replica.machine())
+        else {
+            return Err(Violation {
+                invariant: "liveness",
+                story: format!("n{} does not take part", first + 1),
+            });
         };
         if machine.digest() != effects.machine().digest() {
             let story = "the servers' state is not what the committed log makes of an empty one".to_owned();
@@ -145,7 +151,9 @@ impl World {
         connection_order::check(self.history.operations(), effects)?;
         let now = self.now();
         for key in self.history.keys() {
-            let outcome = machine.get(&key).map_or(Outcome::Nil, |value| Outcome::Value(Bytes::copy_from_slice(value.as_slice())));
+            let outcome = machine
+                .get(&key)
+                .map_or(Outcome::Nil, |value| Outcome::Value(Bytes::copy_from_slice(value.as_slice())));
             let id = self.history.call(now, u32::MAX, 0, key, Action::Get);
             self.history.returned(now, id, outcome);
         }
@@ -170,7 +178,9 @@ pub fn check_linearizability(operations: &[Operation], effects: &Effects) -> Res
         let ranks: Vec<Option<u64>> = operations.iter().map(rank).collect();
         let story = match linearizability::check_ranked(&operations, &ranks) {
             Ok(()) => continue,
-            Err(Refused::NoOrder { placed, stuck }) => told("no order explains more than", &operations, placed, &stuck),
+            Err(Refused::NoOrder { placed, stuck }) => {
+                told("no order explains more than", &operations, placed, &stuck)
+            }
             Err(Refused::TooLarge { placed, stuck }) => {
                 told("the search was given up; the best order explains", &operations, placed, &stuck)
             }

@@ -95,7 +95,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { seed, trace } => one(&mut out, seed, trace),
         Command::Seeds { from, count, jobs, keep_going } => many(&mut out, from, count, jobs, keep_going),
-        Command::Lab { list: true, .. } => SCENARIOS.iter().try_for_each(|test| writeln!(out, "{test}")).map(|()| true),
+        Command::Lab { list: true, .. } => {
+            SCENARIOS.iter().try_for_each(|test| writeln!(out, "{test}")).map(|()| true)
+        }
         Command::Lab { name, list: false, seed } => lab(&mut out, name.as_deref(), seed),
         Command::Sabotage { list: true, .. } => sabotage::command::list(&mut out),
         Command::Sabotage { all: true, from, seeds, .. } => sabotage::command::all(&mut out, from, seeds),
@@ -160,11 +162,16 @@ impl Totals {
         self.simulated += report.simulated;
         self.operations += report.operations.1;
         self.crashes += report.counts.crashes;
-        self.served_quickly += u64::from(report.served_after.is_some_and(|after| after <= 2 * ELECTION_TIMEOUT));
+        self.served_quickly +=
+            u64::from(report.served_after.is_some_and(|after| after <= 2 * ELECTION_TIMEOUT));
     }
 }
 
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "seeds run side by side, and people wait")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "seeds run side by side, and people wait"
+)]
 fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: bool) -> io::Result<bool> {
     let began = std::time::Instant::now();
     let next = AtomicU64::new(from);

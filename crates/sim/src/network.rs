@@ -55,7 +55,13 @@ impl Network {
     }
 
     /// Takes a message; gives each copy that is on its way, and when it arrives. None: it is lost.
-    pub fn send(&mut self, now: Micros, from: HostIndex, to: HostIndex, bytes: &Bytes) -> Vec<(Micros, Flight)> {
+    pub fn send(
+        &mut self,
+        now: Micros,
+        from: HostIndex,
+        to: HostIndex,
+        bytes: &Bytes,
+    ) -> Vec<(Micros, Flight)> {
         let mut sent = Vec::new();
         if self.link(from, to).cut || self.prng.chance(self.options.loss) {
             return sent;
@@ -190,7 +196,8 @@ mod tests {
             ..quiet()
         };
         let mut network = Network::new(2, wild, Prng::new(3));
-        let sent: Vec<_> = (0..1_000).map(|now| network.send(now, 0, 1, &Bytes::from_static(b"abc"))).collect();
+        let sent: Vec<_> =
+            (0..1_000).map(|now| network.send(now, 0, 1, &Bytes::from_static(b"abc"))).collect();
         assert!(sent.iter().any(|s| Vec::is_empty(s)));
         assert!(sent.iter().any(|s| s.len() == 2));
         let flights: Vec<_> = sent.iter().flatten().collect();

@@ -242,7 +242,7 @@ impl HostOptions {
             clock_drift_ppm: prng.between(0, 20_000),
             crash_at_effect: mood(prng, 0.4, 0.000_02, 0.000_2),
             crash_is_power: 0.5,
-            segment_bytes: [1 << 10, 16 << 10, 256 << 10][prng.below(3) as usize],
+            segment_bytes: [1 << 10, 8 << 10, 64 << 10][prng.below(3) as usize],
             prepares_segments: prng.chance(0.5),
             gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
         }

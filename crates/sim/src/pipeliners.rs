@@ -18,6 +18,9 @@ use crate::world::{ClientIndex, Happening, Phase, World};
 /// Silence after which a client gives its connection up; longer than a server holds and doubts a request.
 const PATIENCE: Micros = 12 * SECOND;
 
+/// A pipeline carries many operations, so it comes less often than a single call of a Clerk.
+const THOUGHTS_A_PIPELINE: u64 = 4;
+
 /// A plain client.
 #[derive(Debug)]
 pub struct Pipeliner {
@@ -42,7 +45,7 @@ impl Pipeliner {
     }
 
     pub(crate) fn wake(&mut self, world: &mut World) {
-        let think = world.workload.think();
+        let think = world.workload.think() * THOUGHTS_A_PIPELINE;
         world.schedule.after(think.max(MS), Happening::ClientWakes { client: self.client });
         let oldest = self.outstanding.front().map(|(_, _, at)| *at);
         if let (Some(wire), Some(at)) = (self.wire, oldest)
@@ -93,11 +96,18 @@ impl Pipeliner {
         }
     }
 
-    pub(crate) fn answered(&mut self, world: &mut World, wire: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
+    pub(crate) fn answered(
+        &mut self,
+        world: &mut World,
+        wire: u64,
+        tag: u64,
+        reply: &Reply,
+    ) -> Result<(), Violation> {
         if self.wire != Some(wire) {
             return Ok(());
         }
-        let Some((expected, id, _)) = self.outstanding.pop_front().filter(|(expected, ..)| *expected == tag) else {
+        let Some((expected, id, _)) = self.outstanding.pop_front().filter(|(expected, ..)| *expected == tag)
+        else {
             let story = format!("c{} was answered #{tag} out of turn", self.client);
             return Err(Violation { invariant: "answers in order", story });
         };
@@ -123,7 +133,11 @@ impl Pipeliner {
 
     pub(crate) fn lost(&mut self, world: &mut World, wire: u64) {
         if self.wire == Some(wire) {
-            world.line(format_args!("c{} lost its connection, {} unknown", self.client, self.outstanding.len()));
+            world.line(format_args!(
+                "c{} lost its connection, {} unknown",
+                self.client,
+                self.outstanding.len()
+            ));
             self.forget();
         }
     }

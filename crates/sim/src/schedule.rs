@@ -84,7 +84,10 @@ impl<T> Schedule<T> {
     }
 
     /// Moves the clock to the next event and gives it.
-    #[expect(clippy::should_implement_trait, reason = "an endless queue is no iterator: handlers push into it")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an endless queue is no iterator: handlers push into it"
+    )]
     pub fn next(&mut self) -> Option<T> {
         let Reverse(scheduled) = self.queue.pop()?;
         self.now = scheduled.at;

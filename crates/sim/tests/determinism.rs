@@ -9,7 +9,10 @@ fn the_same_seed_gives_the_same_trace_byte_for_byte() {
         let (first, second) = (run(seed, Trace::kept()), run(seed, Trace::kept()));
         assert!(first.trace.lines().count() > 1_000, "seed {seed}: hardly anything happened");
         // Not assert_eq: nobody wants to read two traces of megabytes.
-        assert!(first.trace == second.trace, "seed {seed}: replay with `quorate-sim determinism --seed {seed}`");
+        assert!(
+            first.trace == second.trace,
+            "seed {seed}: replay with `quorate-sim determinism --seed {seed}`"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_raft::{Body, Entry, HardState, Index, Message, NodeId, Payload, Position, Restored, Role, Term, WriteId};
+use quorate_raft::{
+    Body, Entry, HardState, Index, Message, NodeId, Payload, Position, Restored, Role, Term, WriteId,
+};
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::wire::{PeerEnvelope, PeerMessage};
 use quorate_sim::history::{Action, Operation, Outcome};
@@ -182,7 +184,8 @@ fn spoiled_histories_of_a_real_run_are_refused() {
     swapped[second].token = token;
     refused(connection_order::check(&swapped, effects), "order on a connection");
 
-    let read = position(&good, |o| o.outcome.value().is_some_and(|v| v.len() > 30) && o.action == Action::Get);
+    let read =
+        position(&good, |o| o.outcome.value().is_some_and(|v| v.len() > 30) && o.action == Action::Get);
     let mut stale = good.clone();
     stale[read].outcome = Outcome::Nil;
     refused(check_linearizability(&stale, effects), "linearizability");

@@ -37,7 +37,10 @@ impl Committed {
         let log = &ledger.host(view.host).log;
         let known = view.commit.min(self.index());
         if log.chain_at(known) != self.chain_at(known) {
-            return violation("committed never changes", format!("{view}: its log differs at or below {known}"));
+            return violation(
+                "committed never changes",
+                format!("{view}: its log differs at or below {known}"),
+            );
         }
         if view.commit <= self.index() {
             return Ok(());
@@ -45,7 +48,10 @@ impl Committed {
         while self.index() < view.commit {
             let next = self.index().next();
             let Some(chain) = log.chain_at(next) else {
-                return violation("committed never changes", format!("{view}: its log ends before its commit index"));
+                return violation(
+                    "committed never changes",
+                    format!("{view}: its log ends before its commit index"),
+                );
             };
             self.chains.push(chain);
         }
@@ -56,7 +62,8 @@ impl Committed {
         if holders * 2 > ledger.hosts() {
             return Ok(());
         }
-        let story = format!("{view}: {} is committed and on {holders} of {} disks", view.commit, ledger.hosts());
+        let story =
+            format!("{view}: {} is committed and on {holders} of {} disks", view.commit, ledger.hosts());
         violation("durability", story)
     }
 }

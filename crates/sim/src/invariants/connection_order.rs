@@ -22,7 +22,11 @@ pub fn check(operations: &[Operation], effects: &Effects) -> Result<(), Violatio
             continue;
         }
         let (floor, last) = reached.get(&operation.connection).copied().unwrap_or_default();
-        let place = if operation.is_write() { write_place(operation, effects) } else { read_place(operation, effects, floor) };
+        let place = if operation.is_write() {
+            write_place(operation, effects)
+        } else {
+            read_place(operation, effects, floor)
+        };
         match place {
             Place::At(number) if number >= floor && (number > floor || !operation.is_write()) => {
                 reached.insert(operation.connection, (number, at));

@@ -30,7 +30,8 @@ pub fn check(operations: &[Operation], effects: &Effects) -> Result<(), Violatio
             | Outcome::Value(_) => None,
         };
         if let Some(broken) = broken {
-            let story = format!("{operation} {broken} (it ran {runs} times and changed its key {changes} times)");
+            let story =
+                format!("{operation} {broken} (it ran {runs} times and changed its key {changes} times)");
             return violation("exactly once", story);
         }
     }
