@@ -1,6 +1,6 @@
 //! The weather in which a bug can show: what is changed in a seed's swarm, in words of the options alone.
 
-use crate::options::Options;
+use crate::options::{FaultOptions, Options};
 use crate::prng::Prng;
 use crate::schedule::{MS, SECOND};
 
@@ -64,11 +64,19 @@ pub(super) fn late_messages(options: &mut Options, prng: &mut Prng) {
     options.network.duplication = 0.2;
 }
 
-/// Many reads while leaders come and go.
+/// Clients that only read, while leaders are cut off for longer than it takes to elect another.
 pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
-    elections(options, prng);
-    options.faults.pause = Some(prng.between(400, 1_500) * MS);
-    options.faults.clients_first = 0.5;
+    light(options, prng);
+    options.nodes = if prng.chance(0.7) { 3 } else { 5 };
+    options.faults = FaultOptions {
+        partition: Some(prng.between(1_500, 3_000) * MS),
+        pause: if prng.chance(0.5) { Some(3 * SECOND) } else { None },
+        clients_first: 0.5,
+        lasts_min: 700 * MS,
+        lasts_max: 1_500 * MS,
+        ..FaultOptions::default()
+    };
+    options.network = options.network.without_faults();
     options.workload.think_max = 20 * MS;
     options.workload.readers = 3;
     options.workload.clerks = 5;
@@ -77,13 +85,28 @@ pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
     options.workload.mixed_keys = 1;
 }
 
-/// Reads of leaders whose messages come late.
+/// Such clients, while messages between servers are seconds late.
 pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
     reads(options, prng);
+    options.nodes = 3;
+    options.faults.partition = None;
+    options.faults.pause = None;
+    options.network.tail = 0.4;
+    options.network.delay_cap = prng.between(300, 3_000) * MS;
+    options.network.reorder = 0.9;
+}
+
+/// Processes that live shortly, and hear late what was meant for the one before.
+pub(super) fn short_lives(options: &mut Options, prng: &mut Prng) {
+    reads(options, prng);
+    options.faults.partition = None;
+    options.faults.process_crash = Some(prng.between(200, 1_000) * MS);
+    options.faults.crash_again = 0.5;
+    options.faults.lasts_min = MS;
+    options.faults.lasts_max = prng.between(5, 100) * MS;
     options.network.tail = 0.2;
-    options.network.delay_cap = prng.between(300, 4_000) * MS;
-    options.network.reorder = 0.8;
-    options.network.duplication = 0.2;
+    options.network.delay_cap = prng.between(300, 2_000) * MS;
+    options.network.reorder = 0.9;
 }
 
 /// Leaders lose what they have sent but not synced, lead again, and hear late of what they have forgotten.
@@ -99,15 +122,6 @@ pub(super) fn late_acknowledgements(options: &mut Options, prng: &mut Prng) {
     options.host.slow_sync = 0.2;
     options.network.tail = 0.35;
     options.network.reorder = 0.8;
-}
-
-/// Processes that live shortly, and hear late what was meant for the one before.
-pub(super) fn short_lives(options: &mut Options, prng: &mut Prng) {
-    late_reads(options, prng);
-    options.faults.process_crash = Some(prng.between(200, 1_000) * MS);
-    options.faults.crash_again = 0.5;
-    options.faults.lasts_min = MS;
-    options.faults.lasts_max = prng.between(5, 100) * MS;
 }
 
 /// Disks are slow, and servers lose power.
