@@ -205,3 +205,25 @@ fn the_error_reaches_a_client_that_goes_on_sending() {
         assert_eq!(client.receive(), None);
     }
 }
+
+#[test]
+fn silent_strangers_on_the_peer_port_are_sent_away() {
+    let mut cluster = Cluster::start(3);
+    let port = cluster.plans[0].peer_port;
+    let begun = Instant::now();
+    let mut silent: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut stranger = Client::connect(port);
+            stranger.try_send_raw(b"QRTPEER");
+            stranger
+        })
+        .collect();
+    // A server that comes back while they take all places still finds its own.
+    cluster.take(1).kill();
+    cluster.restart(1);
+    for stranger in &mut silent {
+        assert!(stranger.receive_raw_bytes().is_empty());
+    }
+    println!("100 silent strangers were gone after {} ms", begun.elapsed().as_millis());
+    wait_for("both ways up", || (cluster.server(1).info("quorate_peers_connected") == "2").then_some(()));
+}
