@@ -136,6 +136,23 @@ pub enum Query {
     Size,
 }
 
+impl Query {
+    /// The keys it names.
+    pub fn keys(&self) -> &[Bytes] {
+        match self {
+            Self::Get { key } | Self::Length { key } => std::slice::from_ref(key),
+            Self::GetMany { keys } | Self::Exists { keys } => keys,
+            Self::Size => &[],
+        }
+    }
+
+    /// What it costs to keep while it waits: the bytes of its keys, and a constant for itself and each of them.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 64;
+        OVERHEAD_BYTES + self.keys().iter().map(|key| OVERHEAD_BYTES + key.len()).sum::<usize>()
+    }
+}
+
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -187,6 +204,11 @@ pub enum ReplyError {
         /// The limit, in sessions.
         limit: u64,
     },
+    /// Not executed: the leader, though known, did not get to it in time.
+    TooSlow {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
     /// May or may not take effect, now or later.
     InDoubt,
     /// Not executed under this call; whether an earlier send was, is no longer known.
@@ -237,6 +259,12 @@ impl fmt::Display for ReplyError {
                 write!(
                     f,
                     "TRYAGAIN sessions full: the cluster holds {limit} sessions; close some or let them expire"
+                )
+            }
+            Self::TooSlow { limit_ms } => {
+                write!(
+                    f,
+                    "TRYAGAIN overloaded: no turn within --request-timeout of {limit_ms} ms; not executed"
                 )
             }
             Self::InDoubt => f.write_str(

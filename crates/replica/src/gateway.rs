@@ -5,8 +5,9 @@
 //! (session, sequence), which no other command ever has: no reply can go to somebody else. Sequences are applied without
 //! gaps ([`crate::session`]), so a lost message costs a resend, never an order.
 //!
-//! Inside, a command is named by its *ticket*, which counts from 1 in the life of the process; its sequence is the
-//! ticket minus what was resolved before the session was opened.
+//! A command gets its sequence when it is sent for the first time. Before that it can be given up without a trace; after
+//! that it stays in the window until it has run, whoever still waits, or there would be a gap. Until then it is named by
+//! its *ticket*, which counts in the life of the process.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,7 +22,7 @@ use crate::replica::{Answer, ConnectionId};
 use crate::sabotage::Bug;
 use crate::shard::Shards;
 
-/// Commands that wait for their reply at one server; past it the server reads no more from its clients.
+/// Writes, and reads that ride on them, that wait for their reply at one server; past it the server reads no more from its clients.
 pub const WINDOW_COMMANDS_MAX: usize = 65_536;
 /// Bytes of those commands.
 pub const WINDOW_BYTES_MAX: usize = 64 << 20;
@@ -54,6 +55,7 @@ pub(crate) struct Ticket(u64);
 
 #[derive(Debug)]
 struct Slot {
+    ticket: Ticket,
     /// The write as it stands in the log.
     write: Bytes,
     /// Who waits for the reply; `None` once told, or if nobody ever did.
@@ -63,6 +65,18 @@ struct Slot {
     before: Vec<Ride>,
     /// Answered on the state after it.
     after: Vec<Ride>,
+}
+
+impl Slot {
+    /// What it counts against [`WINDOW_BYTES_MAX`].
+    fn bytes(&self) -> usize {
+        self.write.len() + self.before.iter().chain(&self.after).map(Ride::bytes).sum::<usize>()
+    }
+
+    /// What it counts against [`WINDOW_COMMANDS_MAX`].
+    fn commands(&self) -> usize {
+        1 + self.before.len() + self.after.len()
+    }
 }
 
 /// How long requests wait.
@@ -84,15 +98,19 @@ pub(crate) struct Gateway {
     /// Counts openings, so that the gateway knows its own from a delayed one.
     nonce: u64,
     opening_asked_ms: Option<u64>,
+    /// Unresolved writes in order: first those that were ever sent under this session, then those that were not.
     window: VecDeque<Slot>,
-    /// The ticket of the window's first slot. All before it are resolved.
-    front: u64,
-    /// A slot's sequence is its ticket minus this.
-    base: u64,
-    /// Tickets below are sent in this attempt.
-    sent_end: u64,
-    /// Tickets below were sent at some time under this session: "not executed" may not be said of them.
-    ever_sent_end: u64,
+    /// The sequence of the window's first slot. The others that were sent follow without a gap.
+    first_seq: u64,
+    /// How many of the window's slots are sent in this attempt.
+    sent: usize,
+    /// How many were sent at some time under this session: "not executed" may not be said of them.
+    ever_sent: usize,
+    /// How many of those are past the timeout and answered.
+    timed_out: usize,
+    next_ticket: u64,
+    /// Commands and bytes of the window, rides included.
+    commands: usize,
     bytes: usize,
     sent_bytes: usize,
     attempt: u64,
@@ -100,9 +118,6 @@ pub(crate) struct Gateway {
     progress_ms: u64,
     /// What is waited without progress before everything is sent again.
     resend_ms: u64,
-    /// Tickets below have been looked at for the hold, or for the timeout.
-    held_end: u64,
-    timed_out_end: u64,
     /// The log holds a command under its session that it has not given.
     is_contradicted: bool,
     /// The time of the step under way.
@@ -121,18 +136,18 @@ impl Gateway {
             nonce: 1,
             opening_asked_ms: None,
             window: VecDeque::new(),
-            front: 1,
-            base: 0,
-            sent_end: 1,
-            ever_sent_end: 1,
+            first_seq: 1,
+            sent: 0,
+            ever_sent: 0,
+            timed_out: 0,
+            next_ticket: 1,
+            commands: 0,
             bytes: 0,
             sent_bytes: 0,
             attempt: 1,
             sent_ms: 0,
             progress_ms: 0,
             resend_ms: RESEND_MS,
-            held_end: 1,
-            timed_out_end: 1,
             is_contradicted: false,
             now_ms: 0,
             answers: Vec::new(),
@@ -146,7 +161,7 @@ impl Gateway {
 
     /// Whether another command may be offered.
     pub(crate) fn has_room(&self) -> bool {
-        self.window.len() < WINDOW_COMMANDS_MAX && self.bytes < WINDOW_BYTES_MAX
+        self.commands < WINDOW_COMMANDS_MAX && self.bytes < WINDOW_BYTES_MAX
     }
 
     /// Commands that are not resolved.
@@ -167,7 +182,7 @@ impl Gateway {
 
     /// Whether the front of the window is what runs now.
     fn expects(&mut self, seq: Seq) -> bool {
-        let is_front = seq.0.checked_add(self.base) == Some(self.front) && !self.window.is_empty();
+        let is_front = seq.0 == self.first_seq && self.ever_sent > 0;
         self.is_contradicted |= !is_front;
         is_front
     }
@@ -179,35 +194,44 @@ impl Gateway {
         waiter: Option<(ConnectionId, u64)>,
         before: Vec<Ride>,
     ) -> Ticket {
-        let ticket = Ticket(self.end());
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
         let write = entry::encode_write(write);
-        self.bytes += write.len();
-        self.window.push_back(Slot { write, waiter, arrived_ms: self.now_ms, before, after: Vec::new() });
+        let slot = Slot { ticket, write, waiter, arrived_ms: self.now_ms, before, after: Vec::new() };
+        self.bytes += slot.bytes();
+        self.commands += slot.commands();
+        self.window.push_back(slot);
         ticket
     }
 
     /// Whether somebody still waits for this write.
     pub(crate) fn is_unresolved(&self, ticket: Ticket) -> bool {
-        self.slot(ticket).is_some_and(|slot| slot.waiter.is_some())
+        self.place_of(ticket).is_some_and(|place| self.window[place].waiter.is_some())
     }
 
     /// Whether this write is still to be sent for the first time. A read that arrives now may be answered right behind
     /// it: its place in the log is yet to come. Behind a write that was sent it may not: the log may hold later writes
     /// that were acknowledged before the read was asked, and a read at the older place would miss them.
     pub(crate) fn is_unsent(&self, ticket: Ticket) -> bool {
-        ticket.0 >= self.ever_sent_end.max(self.front)
+        self.place_of(ticket).is_some_and(|place| place >= self.ever_sent)
     }
 
     /// Lets a read be answered right behind an unresolved write.
     pub(crate) fn ride_after(&mut self, ticket: Ticket, ride: Ride) {
-        let offset = usize::try_from(ticket.0 - self.front).expect("a ticket in the window");
-        self.window[offset].after.push(ride);
+        let place = self.place_of(ticket).expect("a ticket in the window");
+        self.bytes += ride.bytes();
+        self.commands += 1;
+        self.window[place].after.push(ride);
+    }
+
+    fn place_of(&self, ticket: Ticket) -> Option<usize> {
+        self.window.binary_search_by_key(&ticket, |slot| slot.ticket).ok()
     }
 
     /// All that was sent is to be sent again, from the lowest unresolved on, before anything new.
     pub(crate) fn begin_anew(&mut self) {
         self.attempt += 1;
-        self.sent_end = self.front;
+        self.sent = 0;
         self.sent_bytes = 0;
         self.progress_ms = self.now_ms;
         self.opening_asked_ms = None;
@@ -218,7 +242,8 @@ impl Gateway {
     pub(crate) fn session_lost(&mut self) {
         self.session = None;
         self.nonce += 1;
-        self.ever_sent_end = self.front;
+        self.ever_sent = 0;
+        self.timed_out = 0;
         self.begin_anew();
     }
 
@@ -234,38 +259,36 @@ impl Gateway {
             return vec![entry::open_gateway(self.node, self.start, self.nonce)];
         };
         let mut items = Vec::new();
-        while self.sent_end < self.end() && self.sent_bytes < SENT_BYTES_MAX {
-            if self.sent_end == self.front {
+        while self.sent < self.window.len() && self.sent_bytes < SENT_BYTES_MAX {
+            if self.sent == 0 {
                 self.progress_ms = self.now_ms;
             }
             let run = self.next_run();
-            self.sent_bytes += self.slots(run.clone()).map(|slot| slot.write.len()).sum::<usize>();
+            let writes = || self.window.range(run.clone()).map(|slot| &slot.write);
             let head = RunHead {
                 session,
                 attempt: self.attempt,
-                acknowledged: Seq(self.front - 1 - self.base),
-                first: Seq(run.start - self.base),
+                acknowledged: Seq(self.first_seq - 1),
+                first: Seq(self.first_seq + run.start as u64),
             };
-            items.push(entry::run(head, self.slots(run.clone()).map(|slot| &slot.write)));
-            self.sent_end = run.end;
+            items.push(entry::run(head, writes()));
+            self.sent_bytes += writes().map(Bytes::len).sum::<usize>();
+            self.sent = run.end;
             self.sent_ms = self.now_ms;
         }
-        self.ever_sent_end = self.ever_sent_end.max(self.sent_end);
+        self.ever_sent = self.ever_sent.max(self.sent);
         items
     }
 
-    /// The tickets of the next run: at least one, and no more bytes than a run should have.
-    fn next_run(&self) -> Range<u64> {
-        let mut end = self.sent_end + 1;
-        let mut bytes: usize = self.slots(self.sent_end..end).map(|slot| slot.write.len()).sum();
-        for slot in self.slots(end..self.end()) {
+    /// The places of the next run: at least one, and no more bytes than a run should have.
+    fn next_run(&self) -> Range<usize> {
+        let mut bytes = 0;
+        let fits = |slot: &&Slot| {
             bytes += slot.write.len();
-            if bytes > RUN_BYTES_MAX {
-                break;
-            }
-            end += 1;
-        }
-        self.sent_end..end
+            bytes <= RUN_BYTES_MAX
+        };
+        let count = self.window.range(self.sent..).take_while(fits).count().max(1);
+        self.sent..self.sent + count
     }
 
     /// Looks at the clock: gives up what has waited too long, shows a sign of life, notices that nothing moves. What this
@@ -274,28 +297,9 @@ impl Gateway {
         if Bug::LeavesWaiters.is_put_back() {
             return;
         }
-        self.held_end = self.held_end.max(self.front);
-        while let Some(slot) = self.slot(Ticket(self.held_end)) {
-            if self.now_ms.saturating_sub(slot.arrived_ms) < self.patience.election_hold_ms {
-                break;
-            }
-            if !is_leader_known {
-                self.give_up_if_unsent(Ticket(self.held_end));
-            }
-            self.held_end += 1;
-        }
-        self.timed_out_end = self.timed_out_end.max(self.front);
-        while let Some(slot) = self.slot(Ticket(self.timed_out_end)) {
-            if self.now_ms.saturating_sub(slot.arrived_ms) < self.patience.request_timeout_ms {
-                break;
-            }
-            let ticket = Ticket(self.timed_out_end);
-            self.give_up_if_unsent(ticket);
-            self.answer_error(ticket, &ReplyError::InDoubt);
-            self.timed_out_end += 1;
-        }
-        let is_anything_sent = self.sent_end > self.front;
-        if is_anything_sent && can_be_lost && self.now_ms.saturating_sub(self.progress_ms) >= self.resend_ms {
+        self.give_up_unsent(is_leader_known);
+        self.give_up_sent();
+        if self.sent > 0 && can_be_lost && self.now_ms.saturating_sub(self.progress_ms) >= self.resend_ms {
             self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
             self.begin_anew();
         }
@@ -305,48 +309,62 @@ impl Gateway {
         }
     }
 
-    /// "Not executed" is the truth only for a write that was never sent; its place in the order is taken by nothing.
-    fn give_up_if_unsent(&mut self, ticket: Ticket) {
-        let is_unsent = self.is_unsent(ticket);
-        let is_unsent = Bug::RefusesWhatWasSent.spoils(is_unsent, || true);
-        let is_unsent = Bug::RefusesWhatIsResent.spoils(is_unsent, || ticket.0 >= self.sent_end);
-        if !is_unsent || !self.is_unresolved(ticket) {
-            return;
+    /// "Not executed" is the truth for writes that were never sent, and for those alone: nothing is left of them.
+    fn give_up_unsent(&mut self, is_leader_known: bool) {
+        let (patience_ms, error) = if is_leader_known {
+            let limit_ms = self.patience.request_timeout_ms;
+            (limit_ms, ReplyError::TooSlow { limit_ms })
+        } else {
+            (self.patience.election_hold_ms.min(self.patience.request_timeout_ms), ReplyError::ClusterDown)
+        };
+        let is_due = |slot: &&Slot| self.now_ms.saturating_sub(slot.arrived_ms) >= patience_ms;
+        let count = self.window.range(self.ever_sent..).take_while(is_due).count();
+        for slot in self.window.drain(self.ever_sent..self.ever_sent + count) {
+            self.bytes -= slot.bytes();
+            self.commands -= slot.commands();
+            slot.answer_error(&error, &error, &mut self.answers);
         }
-        self.answer_error(ticket, &ReplyError::ClusterDown);
-        let nothing = entry::encode_write(&LoggedWrite::KeepAlive);
-        let offset = usize::try_from(ticket.0 - self.front).expect("a ticket in the window");
-        self.bytes -= self.window[offset].write.len();
-        self.bytes += nothing.len();
-        self.window[offset].write = nothing;
     }
 
-    /// Tells the waiter of a write, and the reads that ride on it, that there is no answer. The write stays in the
-    /// window: without it there would be a gap.
-    fn answer_error(&mut self, ticket: Ticket, error: &ReplyError) {
-        let offset = usize::try_from(ticket.0 - self.front).expect("a ticket in the window");
-        let slot = &mut self.window[offset];
-        let rides = |rides: &mut Vec<Ride>| std::mem::take(rides).into_iter();
-        // A read has no effect, so what is not known of a write is "not executed" for it.
-        self.answers.extend(rides(&mut slot.before).map(Ride::unanswered));
-        if let Some((connection, tag)) = slot.waiter.take() {
-            self.answers.push(Answer { connection, tag, reply: Reply::Error(error.clone()) });
+    /// What was sent and is not answered in time may take effect, now or later. It stays in the window.
+    fn give_up_sent(&mut self) {
+        while self.timed_out < self.ever_sent {
+            let slot = &mut self.window[self.timed_out];
+            let limit_ms = self.patience.request_timeout_ms;
+            if self.now_ms.saturating_sub(slot.arrived_ms) < limit_ms {
+                return;
+            }
+            self.bytes -= slot.bytes();
+            self.commands -= slot.commands();
+            let told = Slot {
+                write: slot.write.clone(),
+                before: Vec::new(),
+                after: Vec::new(),
+                waiter: None,
+                ..*slot
+            };
+            let slot = std::mem::replace(slot, told);
+            self.bytes += slot.write.len();
+            self.commands += 1;
+            let error = Bug::RefusesWhatWasSent.spoils(ReplyError::InDoubt, || ReplyError::ClusterDown);
+            let is_sent_anew = self.timed_out < self.sent;
+            let error = Bug::RefusesWhatIsResent
+                .spoils(error, || if is_sent_anew { ReplyError::InDoubt } else { ReplyError::ClusterDown });
+            // A read has no effect, so what is in doubt for a write is "not executed" for it.
+            slot.answer_error(&error, &ReplyError::TooSlow { limit_ms }, &mut self.answers);
+            self.timed_out += 1;
         }
-        self.answers.extend(rides(&mut slot.after).map(Ride::unanswered));
     }
+}
 
-    fn end(&self) -> u64 {
-        self.front + self.window.len() as u64
-    }
-
-    fn slot(&self, ticket: Ticket) -> Option<&Slot> {
-        let offset = ticket.0.checked_sub(self.front)?;
-        self.window.get(usize::try_from(offset).ok()?)
-    }
-
-    fn slots(&self, tickets: Range<u64>) -> impl Iterator<Item = &Slot> + Clone {
-        let offset = |ticket: u64| usize::try_from(ticket - self.front).expect("a ticket in the window");
-        self.window.range(offset(tickets.start)..offset(tickets.end))
+impl Slot {
+    /// Tells who waits for the write, and the reads that ride on it, that there is no answer.
+    fn answer_error(self, of_write: &ReplyError, of_read: &ReplyError, answers: &mut Vec<Answer>) {
+        answers.extend(self.before.into_iter().map(|ride| ride.refused(of_read)));
+        if let Some((connection, tag)) = self.waiter {
+            answers.push(Answer { connection, tag, reply: Reply::Error(of_write.clone()) });
+        }
+        answers.extend(self.after.into_iter().map(|ride| ride.refused(of_read)));
     }
 }
 
@@ -355,8 +373,12 @@ impl Ride {
         Answer { connection: self.connection, tag: self.tag, reply: state.answer(&self.query) }
     }
 
-    fn unanswered(self) -> Answer {
-        Answer { connection: self.connection, tag: self.tag, reply: Reply::Error(ReplyError::ClusterDown) }
+    fn refused(self, error: &ReplyError) -> Answer {
+        Answer { connection: self.connection, tag: self.tag, reply: Reply::Error(error.clone()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.query.bytes()
     }
 }
 
@@ -364,7 +386,7 @@ impl Witness for Gateway {
     fn opened(&mut self, node: NodeId, start: u64, nonce: u64, session: SessionKey) {
         if (node, start, nonce) == (self.node, self.start, self.nonce) && self.session.is_none() {
             self.session = Some(session);
-            self.base = Bug::FloorTooHigh.spoils(self.front - 1, || self.front);
+            self.first_seq = Bug::FloorTooHigh.spoils(1, || 2);
         }
     }
 
@@ -374,6 +396,8 @@ impl Witness for Gateway {
             && let Some(first) = self.window.front_mut()
         {
             let rides = std::mem::take(&mut first.before);
+            self.bytes -= rides.iter().map(Ride::bytes).sum::<usize>();
+            self.commands -= rides.len();
             self.answers.extend(rides.into_iter().map(|ride| ride.answered(state)));
         }
     }
@@ -383,15 +407,19 @@ impl Witness for Gateway {
             return;
         }
         let Some(slot) = self.window.pop_front() else { return };
-        self.bytes -= slot.write.len();
-        if self.front < self.sent_end {
+        // The rides before it are answered and gone.
+        self.bytes -= slot.bytes();
+        self.commands -= slot.commands();
+        if self.sent > 0 {
             self.sent_bytes -= slot.write.len();
         }
-        self.front += 1;
+        self.first_seq += 1;
         self.progress_ms = self.now_ms;
         self.resend_ms = RESEND_MS;
-        // Sent in an earlier attempt and applied before it was sent again in this one.
-        self.sent_end = self.sent_end.max(self.front);
+        // It may have been sent in an earlier attempt only, and applied before it was sent in this one.
+        self.sent = self.sent.saturating_sub(1);
+        self.ever_sent -= 1;
+        self.timed_out = self.timed_out.saturating_sub(1);
         if let Some((connection, tag)) = slot.waiter {
             self.answers.push(Answer { connection, tag, reply: reply.clone() });
         }

@@ -12,10 +12,10 @@ use quorate_raft::{
 use quorate_storage::ClusterId;
 
 use crate::command::{Command, Operation, Reply, ReplyError, Write};
-use crate::entry::{self, LoggedWrite, StateLimits};
+use crate::entry::{self, Item, LoggedWrite, StateLimits};
 use crate::gateway::{Gateway, Patience, RUN_BYTES_MAX};
 use crate::machine::Machine;
-use crate::pending::{Connections, READ_GIVEN_UP, Reads, WaitingRead};
+use crate::pending::{Connections, Reads, WaitingRead};
 use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
 use crate::sabotage::{self, Bug};
 use crate::shard::check_sizes;
@@ -43,6 +43,7 @@ pub(crate) struct Member {
     /// Items of batches, to be proposed as soon as consensus takes them. Empty unless this server leads.
     staged: VecDeque<Bytes>,
     staged_bytes: usize,
+    uncommitted_bytes_max: usize,
     founding_limits: StateLimits,
     /// The term in which this leader has proposed the founding entry.
     founding_proposed: Option<Term>,
@@ -88,6 +89,7 @@ impl Member {
             remote_reads: BTreeMap::new(),
             staged: VecDeque::new(),
             staged_bytes: 0,
+            uncommitted_bytes_max: config.raft.uncommitted_bytes_max,
             founding_limits: config.founding_limits,
             founding_proposed: None,
             stamp_ms: 0,
@@ -124,6 +126,11 @@ impl Member {
         let Request { connection, tag, operation } = request;
         match operation {
             Operation::Read(query) => {
+                let limits = self.machine.limits().unwrap_or(&self.founding_limits);
+                if let Some(error) = query.keys().iter().find_map(|key| check_sizes(key, 0, limits).err()) {
+                    out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(error) });
+                    return;
+                }
                 let arrived_ms = self.uptime_ms;
                 self.read(WaitingRead { connection, tag, query, arrived_ms, after: None });
             }
@@ -214,20 +221,25 @@ impl Member {
         let is_leader_known = self.node.leader().is_some();
         let gateway_ttl_ms = self.machine.limits().unwrap_or(&self.founding_limits).gateway_ttl_ms;
         self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
-        let patience_ms = if is_leader_known {
-            self.patience.request_timeout_ms
-        } else {
-            self.patience.election_hold_ms.min(self.patience.request_timeout_ms)
-        };
-        if let Some(arrived_ms_max) = self.uptime_ms.checked_sub(patience_ms) {
-            for WaitingRead { connection, tag, .. } in self.reads.take_older(arrived_ms_max) {
-                out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(READ_GIVEN_UP) });
-            }
-        }
-        if !self.is_leader() && self.reads.is_question_lost(self.uptime_ms) {
-            self.reads.forget_questions();
+        self.give_up_reads(is_leader_known, out);
+        if !self.is_leader() {
+            self.reads.renew(self.uptime_ms);
         }
         self.propose_time(out);
+    }
+
+    /// A read has no effect, so one that is not answered was not executed.
+    fn give_up_reads(&mut self, is_leader_known: bool, out: &mut Outbox) {
+        let limit_ms = self.patience.request_timeout_ms;
+        let (patience_ms, error) = if is_leader_known {
+            (limit_ms, ReplyError::TooSlow { limit_ms })
+        } else {
+            (self.patience.election_hold_ms.min(limit_ms), ReplyError::ClusterDown)
+        };
+        let Some(arrived_ms_max) = self.uptime_ms.checked_sub(patience_ms) else { return };
+        for WaitingRead { connection, tag, .. } in self.reads.take_older(arrived_ms_max) {
+            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(error.clone()) });
+        }
     }
 
     pub(crate) fn link_up(&mut self, node: NodeId) {
@@ -244,7 +256,7 @@ impl Member {
     pub(crate) fn receive(&mut self, from: NodeId, message: PeerMessage, out: &mut Outbox) {
         match message {
             PeerMessage::Raft(message) => self.receive_raft(from, message, out),
-            PeerMessage::Forward { items } => self.receive_forward(items),
+            PeerMessage::Forward { items } => self.receive_forward(from, items),
             PeerMessage::ReadIndex { start, counter } if self.is_leader() => {
                 let token = self.take_token();
                 self.remote_reads.insert(token, RemoteRead { from, start, counter });
@@ -268,13 +280,25 @@ impl Member {
     }
 
     /// Commands of another server's gateway. What is dropped here, it sends again.
-    fn receive_forward(&mut self, items: Bytes) {
+    fn receive_forward(&mut self, from: NodeId, items: Bytes) {
         self.note_leader();
         let is_small_enough = items.len() <= WRITE_BYTES_MAX + RUN_BYTES_MAX
             && self.staged_bytes + items.len() <= STAGED_BYTES_MAX;
-        if self.is_leader() && is_small_enough && entry::parse_items(&items).is_ok() {
+        if self.is_leader() && is_small_enough && self.are_of(from, &items) {
             self.stage(items);
         }
+    }
+
+    /// Whether these are items, and in nobody else's name. (A session that this leader has not applied yet is believed: it
+    /// will be there when the items are.)
+    fn are_of(&self, from: NodeId, items: &Bytes) -> bool {
+        let Ok(items) = entry::parse_items(items) else { return false };
+        items.iter().all(|item| match item {
+            Item::OpenGateway { node, .. } => *node == from,
+            Item::Run(run) => {
+                self.machine.sessions().gateway_node(run.session).is_none_or(|node| node == from)
+            }
+        })
     }
 
     // --- effects ---
@@ -401,6 +425,12 @@ impl Member {
             };
             let count = self.staged.iter().take_while(fits).count().max(1);
             let items: Vec<Bytes> = self.staged.iter().take(count).cloned().collect();
+            let uncommitted_bytes = self.node.uncommitted_bytes();
+            let batch_bytes = items.iter().map(Bytes::len).sum::<usize>();
+            if uncommitted_bytes > 0 && uncommitted_bytes + batch_bytes > self.uncommitted_bytes_max {
+                // It would be refused as busy: not worth laying it out.
+                return;
+            }
             let payload = entry::batch(stamp_ms, &items);
             match self.step(Input::Propose { payload }, out) {
                 Some(Ok(())) => {}
@@ -411,7 +441,7 @@ impl Member {
                 }
             }
             self.staged.drain(..count);
-            self.staged_bytes -= items.iter().map(Bytes::len).sum::<usize>();
+            self.staged_bytes -= batch_bytes;
             self.time_entry_ms = self.uptime_ms;
         }
     }
@@ -452,7 +482,7 @@ impl Member {
     /// One question for all reads that have come.
     fn ask_for_reads(&mut self, out: &mut Outbox) {
         let Some(leader) = self.node.leader() else { return };
-        if !self.reads.has_fresh() {
+        if !self.reads.wants_question() {
             return;
         }
         let token = self.take_token();

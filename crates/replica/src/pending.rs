@@ -7,14 +7,19 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use quorate_raft::{Index, ReadToken};
 
-use crate::command::{Query, ReplyError};
+use crate::command::Query;
 use crate::gateway::{Ride, Ticket};
 use crate::replica::ConnectionId;
 
 /// Reads that wait at one server; past it the server reads no more from its clients.
 pub const READS_WAITING_MAX: usize = 65_536;
-/// Milliseconds after which the leader is asked again for a read index.
+/// Bytes of those reads.
+pub const READS_BYTES_MAX: usize = 64 << 20;
+/// Milliseconds without an answer after which the leader is asked again for a read index. Doubles with each question
+/// that is out, because a far leader looks like a lost question.
 const ASK_AGAIN_MS: u64 = 200;
+/// How often it doubles.
+const ASK_AGAIN_DOUBLINGS_MAX: usize = 5;
 
 /// A read that waits.
 #[derive(Clone, Debug)]
@@ -58,15 +63,20 @@ pub(crate) struct Reads {
     asked_end: u64,
     /// Reads below the first are confirmed at the second; both ascend.
     confirmed: VecDeque<(u64, Index)>,
+    /// A question was lost, it seems: another is due even if no read has come since.
+    is_renewal_due: bool,
+    /// Of the reads that wait.
+    bytes: usize,
 }
 
 impl Reads {
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.len() < READS_WAITING_MAX
+        self.waiting.len() < READS_WAITING_MAX && self.bytes < READS_BYTES_MAX
     }
 
     pub(crate) fn push(&mut self, read: WaitingRead) -> ReadId {
         let id = ReadId(self.end());
+        self.bytes += read.query.bytes();
         self.waiting.push_back(Some(read));
         id
     }
@@ -80,17 +90,24 @@ impl Reads {
     /// Takes a read out, if it still waits.
     pub(crate) fn take(&mut self, id: ReadId) -> Option<WaitingRead> {
         let offset = usize::try_from(id.0.checked_sub(self.front)?).ok()?;
-        self.waiting.get_mut(offset)?.take()
+        let read = self.waiting.get_mut(offset)?.take()?;
+        self.bytes -= read.query.bytes();
+        Some(read)
     }
 
-    /// Whether reads wait that no question covers.
-    pub(crate) fn has_fresh(&self) -> bool {
+    /// Whether a question is due: reads wait that none covers, or the last one seems to be lost.
+    pub(crate) fn wants_question(&self) -> bool {
+        self.is_renewal_due || self.has_fresh()
+    }
+
+    fn has_fresh(&self) -> bool {
         let offset = usize::try_from(self.asked_end.saturating_sub(self.front)).unwrap_or(usize::MAX);
         self.waiting.iter().skip(offset).any(Option::is_some)
     }
 
     /// One question covers all reads that have come until now.
     pub(crate) fn ask(&mut self, token: ReadToken, now_ms: u64) {
+        self.is_renewal_due = false;
         self.asked_end = self.end();
         self.asked.push_back(Ask { token, end: self.asked_end, asked_ms: now_ms });
     }
@@ -109,12 +126,16 @@ impl Reads {
     /// No answer will come to the questions under way: their reads need a new one.
     pub(crate) fn forget_questions(&mut self) {
         self.asked.clear();
+        self.is_renewal_due = false;
         self.asked_end = self.confirmed.back().map_or(self.front, |(end, _)| *end).max(self.front);
     }
 
-    /// Whether the oldest question has waited so long that it, or its answer, must have been lost.
-    pub(crate) fn is_question_lost(&self, now_ms: u64) -> bool {
-        self.asked.front().is_some_and(|ask| now_ms.saturating_sub(ask.asked_ms) >= ASK_AGAIN_MS)
+    /// Asks again where the last question has waited so long that it, or its answer, may be lost. Those under way still
+    /// count: an answer that comes late is as good.
+    pub(crate) fn renew(&mut self, now_ms: u64) {
+        let patience_ms = ASK_AGAIN_MS << self.asked.len().saturating_sub(1).min(ASK_AGAIN_DOUBLINGS_MAX);
+        let is_late = |ask: &Ask| now_ms.saturating_sub(ask.asked_ms) >= patience_ms;
+        self.is_renewal_due |= self.asked.back().is_some_and(is_late);
     }
 
     /// The reads that may be answered now that `applied` is applied, in order.
@@ -145,7 +166,9 @@ impl Reads {
 
     fn pop(&mut self) -> Option<WaitingRead> {
         self.front += 1;
-        self.waiting.pop_front().expect("a read in the queue")
+        let read = self.waiting.pop_front().expect("a read in the queue");
+        self.bytes -= read.as_ref().map_or(0, |read| read.query.bytes());
+        read
     }
 
     fn end(&self) -> u64 {
@@ -164,9 +187,6 @@ pub(crate) struct ConnectionOrder {
 
 /// By connection. Only ever looked up, never walked.
 pub(crate) type Connections = HashMap<ConnectionId, ConnectionOrder, FixedState>;
-
-/// Why a read was not answered: it has no effect, so it was not executed.
-pub(crate) const READ_GIVEN_UP: ReplyError = ReplyError::ClusterDown;
 
 #[cfg(test)]
 mod tests {
@@ -222,6 +242,24 @@ mod tests {
         assert!(reads.has_fresh());
         reads.confirm(ReadToken(2), Index(5));
         assert_eq!(tags(&reads.ready(Index(5))), [1]);
+    }
+
+    /// A leader that is far away answers late, but it answers: to forget its answer would be to wait for ever.
+    #[test]
+    fn a_late_answer_counts_though_the_question_was_renewed() {
+        let mut reads = Reads::default();
+        reads.push(read(1));
+        reads.ask(ReadToken(1), 0);
+        reads.renew(ASK_AGAIN_MS - 1);
+        assert!(!reads.wants_question());
+        reads.renew(ASK_AGAIN_MS);
+        assert!(reads.wants_question());
+        reads.ask(ReadToken(2), ASK_AGAIN_MS);
+        reads.renew(2 * ASK_AGAIN_MS);
+        assert!(!reads.wants_question(), "the second waits longer");
+        reads.confirm(ReadToken(1), Index(3));
+        assert_eq!(tags(&reads.ready(Index(3))), [1]);
+        assert_eq!(reads.bytes, 0);
     }
 
     #[test]

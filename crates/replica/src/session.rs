@@ -8,7 +8,7 @@
 //! Admission is asked in one place (`admit_*`, which changes nothing) and recorded in another (`record_*`, which asserts
 //! what admission said).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::NodeId;
 
@@ -69,8 +69,6 @@ struct Gateway {
     deadline_ms: u64,
     /// The last sequence that ran; all before it ran too.
     last: Seq,
-    /// The replies of the sequences up to `last` that the gateway has not acknowledged.
-    replies: VecDeque<Reply>,
 }
 
 impl Sessions {
@@ -94,9 +92,9 @@ impl Sessions {
         self.gateways.contains_key(&key)
     }
 
-    /// The replies that a gateway's session keeps, ending with that of the last sequence that ran.
-    pub fn gateway_replies(&self, key: SessionKey) -> Option<(Seq, usize)> {
-        self.gateways.get(&key).map(|gateway| (gateway.last, gateway.replies.len()))
+    /// The last sequence of a gateway's session that ran.
+    pub fn gateway_last(&self, key: SessionKey) -> Option<Seq> {
+        self.gateways.get(&key).map(|gateway| gateway.last)
     }
 
     // --- clients ---
@@ -201,6 +199,11 @@ impl Sessions {
 
     // --- gateways ---
 
+    /// Whose gateway has this session, if it is there.
+    pub(crate) fn gateway_node(&self, key: SessionKey) -> Option<NodeId> {
+        self.gateways.get(&key).map(|gateway| gateway.node)
+    }
+
     /// Whether a server's gateway has its session from this very opening, so that a copy of it changes nothing.
     pub(crate) fn is_opened(&self, node: NodeId, start: u64, nonce: u64) -> bool {
         let gateway = self.gateway_of.get(&node).and_then(|key| self.gateways.get(key));
@@ -219,7 +222,7 @@ impl Sessions {
             self.close_gateway(old);
         }
         let deadline_ms = now_ms.saturating_add(limits.gateway_ttl_ms);
-        let gateway = Gateway { node, start, nonce, deadline_ms, last: Seq(0), replies: VecDeque::new() };
+        let gateway = Gateway { node, start, nonce, deadline_ms, last: Seq(0) };
         self.digest = self.digest.wrapping_add(gateway.digest(key));
         let previous = self.gateways.insert(key, gateway);
         assert!(previous.is_none(), "two sessions under one key");
@@ -237,19 +240,9 @@ impl Sessions {
         self.gateways.get(&key).is_some_and(|gateway| gateway.deadline_ms > now_ms)
     }
 
-    /// Begins a run: drops the replies up to `acknowledged` and puts the deadline off. The session is alive.
-    pub(crate) fn begin_run(
-        &mut self,
-        key: SessionKey,
-        acknowledged: Seq,
-        now_ms: u64,
-        limits: &StateLimits,
-    ) {
+    /// Begins a run: puts the deadline off. The session is alive.
+    pub(crate) fn begin_run(&mut self, key: SessionKey, now_ms: u64, limits: &StateLimits) {
         self.change_gateway(key, |gateway| {
-            let floor = gateway.last.0 - gateway.replies.len() as u64;
-            for _ in floor..acknowledged.0.min(gateway.last.0) {
-                gateway.replies.pop_front();
-            }
             gateway.deadline_ms = gateway.deadline_ms.max(now_ms.saturating_add(limits.gateway_ttl_ms));
         });
     }
@@ -266,12 +259,12 @@ impl Sessions {
         }
     }
 
-    /// Records the replies of commands that were admitted as fresh and have run, in order.
-    pub(crate) fn record_gateway(&mut self, key: SessionKey, first: Seq, replies: Vec<Reply>) {
+    /// Records that so many commands, admitted as fresh, have run in order. Their replies are not kept: a repeat comes
+    /// from a gateway that has applied the first run itself.
+    pub(crate) fn record_gateway(&mut self, key: SessionKey, first: Seq, count: u64) {
         self.change_gateway(key, |gateway| {
             assert_eq!(gateway.last.0 + 1, first.0, "a gateway's command was applied twice, or with a gap");
-            gateway.last = Seq(gateway.last.0 + replies.len() as u64);
-            gateway.replies.extend(replies);
+            gateway.last = Seq(gateway.last.0 + count);
         });
     }
 
@@ -322,15 +315,9 @@ impl Client {
 }
 
 impl Gateway {
-    /// Without the replies: they follow from the state at each sequence, and compare equal where the states did.
     fn digest(&self, key: SessionKey) -> u64 {
         let who = mix(self.node.get()) ^ mix(self.start).rotate_left(1) ^ mix(self.nonce).rotate_left(2);
-        let floor = self.last.0 - self.replies.len() as u64;
-        mix(key_digest(key)
-            ^ who
-            ^ mix(self.deadline_ms).rotate_left(3)
-            ^ mix(self.last.0).rotate_left(4)
-            ^ mix(floor).rotate_left(5))
+        mix(key_digest(key) ^ who ^ mix(self.deadline_ms).rotate_left(3) ^ mix(self.last.0).rotate_left(4))
     }
 }
 
@@ -343,7 +330,7 @@ fn reply_checksum(reply: &Reply) -> u32 {
         Reply::Ok => 1,
         Reply::Nil => 2,
         Reply::Integer(number) => crc32c::crc32c_append(3, &number.to_le_bytes()),
-        Reply::Value(value) => crc32c::crc32c_append(4, value.as_slice()),
+        Reply::Value(value) => value.checksum_onto(4),
         // A client's session records replies of commands only, and those are of the kinds above and errors.
         Reply::Values(_) | Reply::Session(_) => 5,
         Reply::Error(error) => crc32c::crc32c_append(6, error.to_string().as_bytes()),
@@ -456,12 +443,10 @@ mod tests {
         sessions.open_gateway(KEY, (node, 7, 1), 0, &limits);
         assert_eq!(sessions.admit_gateway(KEY, Seq(2)), GatewayAdmission::Gap);
         assert_eq!(sessions.admit_gateway(KEY, Seq(1)), GatewayAdmission::Fresh);
-        sessions.record_gateway(KEY, Seq(1), vec![Reply::Ok, Reply::Nil]);
+        sessions.record_gateway(KEY, Seq(1), 2);
         assert_eq!(sessions.admit_gateway(KEY, Seq(2)), GatewayAdmission::Repeat);
         assert_eq!(sessions.admit_gateway(KEY, Seq(3)), GatewayAdmission::Fresh);
-        assert_eq!(sessions.gateway_replies(KEY), Some((Seq(2), 2)));
-        sessions.begin_run(KEY, Seq(1), 0, &limits);
-        assert_eq!(sessions.gateway_replies(KEY), Some((Seq(2), 1)));
+        assert_eq!(sessions.gateway_last(KEY), Some(Seq(2)));
     }
 
     #[test]

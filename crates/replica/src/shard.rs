@@ -330,7 +330,7 @@ mod tests {
                 prop_assert_eq!(shards.execute(command, &StateLimits::default()), model(&mut map, command));
             }
             let held: BTreeMap<Vec<u8>, Vec<u8>> =
-                shards.iter().map(|(key, value)| (key.to_vec(), value.as_slice().to_vec())).collect();
+                shards.iter().map(|(key, value)| (key.to_vec(), value.to_bytes().into_owned())).collect();
             prop_assert_eq!(&held, &map);
             prop_assert_eq!(shards.keys(), map.len() as u64);
             let bytes_held: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();

@@ -110,7 +110,7 @@ impl Outbox {
     /// The next bytes to write, as up to two pieces; both empty if nothing can be written now.
     pub(crate) fn pieces(&mut self) -> (&[u8], &[u8]) {
         self.fill();
-        let value = self.value.as_ref().map_or(&[][..], |(value, written)| &value.as_slice()[*written..]);
+        let value = self.value.as_ref().map_or(&[][..], |(value, written)| value.piece_at(*written));
         (&self.encoded, value)
     }
 
@@ -188,8 +188,8 @@ impl Outbox {
                 self.value = Some((value, 0));
             }
             value => {
-                let bytes = value.as_ref().map(Value::as_slice);
-                Encoder::new(&mut self.encoded, protocol).bulk_or_null(bytes);
+                let bytes = value.as_ref().map(Value::to_bytes);
+                Encoder::new(&mut self.encoded, protocol).bulk_or_null(bytes.as_deref());
             }
         }
     }

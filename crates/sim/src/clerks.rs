@@ -338,7 +338,7 @@ fn response(question: Question, reply: &Reply) -> client::Response {
         }
         (Question::Append, Reply::Integer(length)) => client::Reply::Length(*length as u64),
         (Question::Delete, Reply::Integer(count)) => client::Reply::Deleted(*count > 0),
-        (_, Reply::Value(value)) => client::Reply::Value(Some(Bytes::copy_from_slice(value.as_slice()))),
+        (_, Reply::Value(value)) => client::Reply::Value(Some(Bytes::copy_from_slice(&value.to_bytes()))),
         (_, Reply::Nil) => client::Reply::Value(None),
         (_, Reply::Ok | Reply::Integer(_) | Reply::Values(_)) => client::Reply::Ok,
     };

@@ -146,7 +146,7 @@ impl Witness for Record {
         let token = token.cloned().or(name);
         self.number += 1;
         let at = EffectNumber(self.number);
-        let print = state.get(key).map(|value| print_of(value.as_slice()));
+        let print = state.get(key).map(|value| print_of(&value.to_bytes()));
         let versions = self.versions.entry(key.clone()).or_insert_with(|| vec![(EffectNumber(0), None)]);
         let changed = versions.last().is_none_or(|(_, last)| *last != print);
         if changed {

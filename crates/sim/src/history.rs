@@ -84,7 +84,7 @@ impl Outcome {
             Reply::Ok => Self::Ok,
             Reply::Nil => Self::Nil,
             Reply::Integer(number) => Self::Integer(*number),
-            Reply::Value(value) => Self::Value(Bytes::copy_from_slice(value.as_slice())),
+            Reply::Value(value) => Self::Value(Bytes::copy_from_slice(&value.to_bytes())),
             // No action of the workload is answered so.
             Reply::Values(_) | Reply::Session(_) => Self::Unknown,
             Reply::Error(error) => Self::of_error(error),
@@ -97,6 +97,7 @@ impl Outcome {
                 Self::Unknown
             }
             ReplyError::ClusterDown
+            | ReplyError::TooSlow { .. }
             | ReplyError::NotServing(_)
             | ReplyError::WindowFull { .. }
             | ReplyError::RepliesFull { .. }

@@ -153,7 +153,7 @@ impl World {
         for key in self.history.keys() {
             let outcome = machine
                 .get(&key)
-                .map_or(Outcome::Nil, |value| Outcome::Value(Bytes::copy_from_slice(value.as_slice())));
+                .map_or(Outcome::Nil, |value| Outcome::Value(Bytes::copy_from_slice(&value.to_bytes())));
             let id = self.history.call(now, u32::MAX, 0, key, Action::Get);
             self.history.returned(now, id, outcome);
         }
