@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use quorate_raft::{
-    Body, Config, Effects, Entry, HardState, Input, Message, Node, Payload, Persist, Restored, Role, Term,
+    Body, Config, Effects, Entry, HardState, Input, Limits, Message, Node, Payload, Persist, Restored, Role,
+    Term,
 };
 use quorate_replica::replica::{Config as ReplicaConfig, DiskWrite, TICK_MS};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
@@ -44,9 +45,22 @@ pub(crate) struct Traffic {
 }
 
 enum Happening {
-    Tick { server: usize, life: u64 },
-    Synced { server: usize, life: u64 },
-    Arrival { to: usize, from: usize, bytes: Bytes, is_late: bool },
+    Tick {
+        server: usize,
+        life: u64,
+    },
+    Synced {
+        server: usize,
+        life: u64,
+    },
+    /// `life` is the sender's.
+    Arrival {
+        to: usize,
+        from: usize,
+        life: u64,
+        bytes: Bytes,
+        is_late: bool,
+    },
 }
 
 #[derive(Default)]
@@ -64,6 +78,7 @@ struct Server {
 
 /// See the module.
 pub(crate) struct Cluster {
+    limits: Limits,
     schedule: Schedule<Happening>,
     servers: Vec<Server>,
     pub(crate) network: Network,
@@ -82,9 +97,21 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Servers that have just started on empty disks, connected by a reliable network.
     pub(crate) fn new(count: usize, seed: u64) -> Result<Self, Violation> {
+        Self::with_limits(count, seed, ReplicaConfig::default_limits())
+    }
+
+    /// The same, but an append carries one entry. Otherwise a new leader's first append carries the no-op of its term
+    /// together with all entries before it, and nobody could commit the one without the other: the case of figure 8
+    /// of the paper would not come up.
+    pub(crate) fn of_small_appends(count: usize, seed: u64) -> Result<Self, Violation> {
+        Self::with_limits(count, seed, Limits { append_bytes_max: 1, ..ReplicaConfig::default_limits() })
+    }
+
+    fn with_limits(count: usize, seed: u64, limits: Limits) -> Result<Self, Violation> {
         let mut prng = Prng::new(seed);
         let network = Network::new(count, prng.fork());
         let mut cluster = Self {
+            limits,
             schedule: Schedule::default(),
             servers: (0..count).map(|_| Server::default()).collect(),
             network,
@@ -122,7 +149,7 @@ impl Cluster {
     pub(crate) fn start(&mut self, server: usize) -> Result<(), Violation> {
         self.crash(server);
         let voters = (0..self.count()).map(node_id).collect();
-        let limits = ReplicaConfig::default_limits();
+        let limits = self.limits.clone();
         let config = Config { id: node_id(server), voters, limits, seed: self.prng.draw() };
         let place = &mut self.servers[server];
         let restored =
@@ -225,8 +252,10 @@ impl Cluster {
             }
             Happening::Synced { server, life } if self.servers[server].life == life => self.synced(server),
             Happening::Tick { .. } | Happening::Synced { .. } => Ok(()),
-            Happening::Arrival { to, from, bytes, is_late } => {
-                if !is_late && !self.network.is_open(from, to) {
+            Happening::Arrival { to, from, life, bytes, is_late } => {
+                // What a server had sent when it died may have left its machine, or not.
+                let is_lost = self.servers[from].life != life && self.prng.chance(0.5);
+                if is_lost || (!is_late && !self.network.is_open(from, to)) {
                     return Ok(());
                 }
                 let envelope = wire::decode(&bytes);
@@ -310,7 +339,8 @@ impl Cluster {
             Fate::Arrives(delay) => (delay, false),
             Fate::ArrivesLate(delay) => (delay, true),
         };
-        self.schedule.after(delay, Happening::Arrival { to, from, bytes: bytes.freeze(), is_late });
+        let life = self.servers[from].life;
+        self.schedule.after(delay, Happening::Arrival { to, from, life, bytes: bytes.freeze(), is_late });
         Ok(())
     }
 

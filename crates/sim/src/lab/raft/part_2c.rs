@@ -81,7 +81,7 @@ pub(crate) fn persist_3(seed: u64) -> Verdict {
 /// The leader crashes a thousand times, often with entries that only it holds (figure 8 of the paper).
 pub(crate) fn figure_8(seed: u64) -> Verdict {
     const SERVERS: u64 = 5;
-    let mut cluster = Cluster::new(SERVERS as usize, seed)?;
+    let mut cluster = Cluster::of_small_appends(SERVERS as usize, seed)?;
     cluster.one(1, true)?;
     let mut up = SERVERS;
     for _ in 0..1_000 {
@@ -92,11 +92,9 @@ pub(crate) fn figure_8(seed: u64) -> Verdict {
                 leader = Some(server);
             }
         }
-        let pause = if cluster.prng.chance(0.1) {
-            cluster.prng.below(ELECTION / MS / 2) * MS
-        } else {
-            cluster.prng.below(13) * MS
-        };
+        // The course sleeps for whole milliseconds; here a message takes one, so what lies between them matters.
+        let pause = if cluster.prng.chance(0.1) { ELECTION / 2 } else { 13 * MS };
+        let pause = cluster.prng.below(pause);
         cluster.run_for(pause)?;
         if let Some(leader) = leader {
             cluster.crash(leader);
