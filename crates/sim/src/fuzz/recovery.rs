@@ -301,12 +301,7 @@ impl Written {
                 }
                 self.claim(before, wal.synced(), self.synced);
             }
-            0xC0..0xD0 => {
-                if wal.prepare_next().is_err() {
-                    return false;
-                }
-                self.synced = self.states.len() - 1;
-            }
+            0xC0..0xD0 => return wal.prepare_next().is_ok(),
             0xD0..0xE0 => return wal.prepare_step().is_ok(),
             _ => {
                 let operation = self.disk.operations() + 1 + u64::from(kind % 8);
