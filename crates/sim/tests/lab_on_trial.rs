@@ -51,3 +51,8 @@ fn a_repeat_without_its_answer_is_found() {
     finds_of_replica(ReplicaBug::SkipsRepeats, "UnreliableOneKey3A");
     finds_of_replica(ReplicaBug::RecordsBeforeEffect, "UnreliableOneKey3A");
 }
+
+#[test]
+fn a_waiter_that_is_left_waiting_is_found() {
+    finds_of_replica(ReplicaBug::LeavesWaiters, "rsm-LeaderPartition4A");
+}
