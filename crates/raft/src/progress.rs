@@ -7,6 +7,9 @@ use crate::node::Limits;
 use crate::sabotage::Bug;
 use crate::types::{Index, Round};
 
+/// How often the patience with a probe doubles.
+const PROBE_DOUBLINGS_MAX: u32 = 5;
+
 /// How a follower is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressState {
@@ -32,6 +35,8 @@ pub struct Progress {
     inflight_bytes: usize,
     /// A probe is out, and no answer to it has come.
     is_probe_out: bool,
+    /// Probes that counted as lost since the last answer to one.
+    probes_lost: u32,
     sent_tick: u64,
     heard_tick: u64,
     clock: u64,
@@ -49,6 +54,7 @@ impl Progress {
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             is_probe_out: false,
+            probes_lost: 0,
             sent_tick: now_tick,
             heard_tick: now_tick,
             clock: 0,
@@ -145,6 +151,7 @@ impl Progress {
             // says nothing of where the logs part now.
             self.state = ProgressState::Replicate;
             self.is_probe_out = false;
+            self.probes_lost = 0;
         }
         self.next_index = self.next_index.max(self.match_index.next());
         while let Some(&(last, bytes)) = self.inflight.front()
@@ -175,23 +182,30 @@ impl Progress {
         self.inflight.clear();
         self.inflight_bytes = 0;
         self.is_probe_out = false;
+        self.probes_lost = 0;
         // What rejected appends said of the commit index was not taken either.
         self.told_commit = Index::ZERO;
         self.check();
     }
 
-    /// Whether an append has been out for `ticks` without the answer it should have had.
+    /// Whether an append has been out for `ticks` without the answer it should have had. A probe may hold a megabyte, and
+    /// a slow way or a slow disk looks like a loss: for each one that counted as lost the next waits twice as long.
     pub(crate) fn is_overdue(&self, now_tick: u64, ticks: u32) -> bool {
         let is_out = match self.state {
             ProgressState::Probe => self.is_probe_out,
             ProgressState::Replicate => self.match_index.next() < self.next_index,
         };
-        is_out && now_tick - self.sent_tick >= u64::from(ticks)
+        let doublings = match self.state {
+            ProgressState::Probe => self.probes_lost.min(PROBE_DOUBLINGS_MAX),
+            ProgressState::Replicate => 0,
+        };
+        is_out && now_tick - self.sent_tick >= u64::from(ticks) << doublings
     }
 
     /// The probe counts as lost: another may leave.
     pub(crate) fn forget_probe(&mut self) {
         self.is_probe_out = false;
+        self.probes_lost += 1;
     }
 
     /// The commit index that a heartbeat to it may carry: only what it is known to hold.
