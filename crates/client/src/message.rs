@@ -157,10 +157,16 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// What a server says, as Redis does, before it closes a connection that is one too many: another server may have room.
+const CLIENTS_FULL: &str = "ERR max number of clients reached";
+
 impl Refusal {
     /// Understands the text of an error reply.
     #[must_use]
     pub fn parse(text: &str) -> Self {
+        if text == CLIENTS_FULL {
+            return Self { class: Class::TryAgain, text: text.to_owned() };
+        }
         let mut words = text.split_ascii_whitespace();
         let class = match words.next().unwrap_or_default() {
             // The slot, then the address.
@@ -351,6 +357,7 @@ mod tests {
             ("MOVED 0 :6380", Class::Unknown),
             ("MOVED", Class::Unknown),
             ("CLUSTERDOWN no leader", Class::ClusterDown),
+            ("ERR max number of clients reached", Class::TryAgain),
             ("TRYAGAIN", Class::TryAgain),
             ("OOM disk", Class::OutOfMemory),
             ("INDOUBT x", Class::InDoubt),

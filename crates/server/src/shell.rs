@@ -19,6 +19,8 @@ use crate::config::{Address, parse_duration};
 const SERVERS_DEFAULT: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
 /// How long one server may take to say how it is.
 const STATUS_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long the end of a session is waited for, once its command is done.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Not executed.
 const EXIT_NOT_EXECUTED: u8 = 1;
 /// It may have been executed, or may yet be.
@@ -119,7 +121,13 @@ fn write(
     };
     let clerk = clerk(&args.target)?;
     let answer = call(&clerk, args.key.into_bytes(), value, args.target.timeout)?;
-    print_line(answer.as_bytes())
+    // Or each command would leave a session behind for an hour. It is no matter if that does not work.
+    let _ = clerk.close(CLOSE_WAIT_MAX);
+    if let Err(Problem::Local(error)) = print_line(answer.as_bytes()) {
+        // It is done, and an exit status that said otherwise would have a script do it twice.
+        complain(&format!("done, but the answer {answer} could not be written: {error:#}"));
+    }
+    Ok(())
 }
 
 fn clerk(target: &Target) -> Result<Clerk, Problem> {

@@ -97,8 +97,9 @@ impl Peers {
         Greeting { from: self.id, to, cluster, advertised: self.advertised.clone() }
     }
 
-    /// Believes a greeting, or says what is wrong with it.
-    fn check(&self, greeting: &Greeting, shared: &Shared) -> Result<(), String> {
+    /// Believes a greeting, or says what is wrong with it. Only who answers at an address of our own `--peers` may make us
+    /// doubt ourselves: whoever dials us may have been told a wrong address.
+    fn check(&self, greeting: &Greeting, direction: Direction, shared: &Shared) -> Result<(), String> {
         if greeting.to != self.id {
             return Err(format!(
                 "node {} looks for node {} here, and this is node {}: its --peers names a wrong address",
@@ -114,7 +115,9 @@ impl Peers {
         if let (Some(own), Some(other)) = (own_cluster(shared), greeting.cluster)
             && own != other
         {
-            state.foreign.insert(greeting.from, other);
+            if direction == Direction::Dialled {
+                state.foreign.insert(greeting.from, other);
+            }
             let agreeing = state.foreign.values().filter(|cluster| **cluster == other).count();
             let sentence = format!(
                 "node {} belongs to cluster {other}, and the data folder {} to cluster {own}: one of both was started \
@@ -132,6 +135,15 @@ impl Peers {
         state.client_addresses.insert(greeting.from, greeting.advertised.clone());
         Ok(())
     }
+}
+
+/// Who began a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// This server.
+    Dialled,
+    /// The other one.
+    Accepted,
 }
 
 fn own_cluster(shared: &Shared) -> Option<ClusterId> {

@@ -86,7 +86,11 @@ fn keys(arguments: &[Bytes]) -> Result<Vec<Bytes>, CommandError> {
         return Err(CommandError::err("Invalid number of arguments specified for command"));
     }
     if is_word(&arguments[0], "once") {
-        return keys(&arguments[session::WRAPPED_AT..]);
+        let wrapped = &arguments[session::WRAPPED_AT..];
+        if is_word(&wrapped[0], "once") {
+            return Err(CommandError::err("Invalid command specified"));
+        }
+        return keys(wrapped);
     }
     let (first, last, step) = spec.keys;
     let count = i64::try_from(arguments.len()).unwrap_or(i64::MAX);
@@ -188,6 +192,7 @@ mod tests {
         assert_eq!(keys(&arguments("mget a b c")).unwrap(), arguments("a b c"));
         assert_eq!(keys(&arguments("set a b nx")).unwrap(), arguments("a"));
         assert_eq!(keys(&arguments("once s 2 1 del a b")).unwrap(), arguments("a b"));
+        assert!(keys(&arguments("once s 2 1 once s 2 1 del a")).is_err());
         assert_eq!(keys(&arguments("ping")).unwrap_err().to_string(), "ERR The command has no key arguments");
         assert_eq!(
             keys(&arguments("get")).unwrap_err().to_string(),

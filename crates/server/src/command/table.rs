@@ -45,7 +45,8 @@ impl Spec {
 
     /// Whether it reads or writes keys and values: what `ONCE` may wrap.
     pub(crate) fn is_data(&self) -> bool {
-        DATA_GROUPS.contains(&self.group)
+        // Redis counts `DBSIZE` among the commands about the server.
+        DATA_GROUPS.contains(&self.group) || self.name == "dbsize"
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::Direction;
 use super::greeting::Greeting;
 use super::link::{GREETING_TIMEOUT, prepare};
 use crate::shared::{Counters, Shared};
@@ -96,7 +97,7 @@ async fn serve(shared: &Rc<Shared>, reports: &Reports, mut stream: TcpStream) ->
     // Answered before it is judged: so the other side learns what is wrong, too.
     let own = shared.peers.own_greeting(greeting.from, shared);
     stream.write_all(&own.encode()).await.map_err(|error| error.to_string())?;
-    shared.peers.check(&greeting, shared)?;
+    shared.peers.check(&greeting, Direction::Accepted, shared)?;
     let (keep, replaced) = oneshot::channel();
     shared.peers.state.borrow_mut().incoming.insert(greeting.from, keep);
     if let Some(link) = shared.peers.links.get(&greeting.from) {

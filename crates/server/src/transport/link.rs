@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::Direction;
 use super::acceptor::read_greeting;
 use crate::config::Address;
 use crate::shared::Shared;
@@ -120,8 +121,8 @@ impl Link {
     /// Sends what can be sent; the rest is left to the link's own task.
     pub(super) fn flush(&self) {
         let mut state = self.state.borrow_mut();
-        let is_done = !matches!(state.write(), Ok(Sent::All));
-        if is_done && let Some(waker) = state.waker.take() {
+        let is_left = !matches!(state.write(), Ok(Sent::All));
+        if is_left && let Some(waker) = state.waker.take() {
             waker.wake();
         }
     }
@@ -287,7 +288,7 @@ async fn connect(shared: &Shared, link: &Link) -> Result<TcpStream, String> {
     if greeting.from != link.peer {
         return Err(format!("there is node {}: --peers names a wrong address", greeting.from.get()));
     }
-    shared.peers.check(&greeting, shared)?;
+    shared.peers.check(&greeting, Direction::Dialled, shared)?;
     Ok(stream)
 }
 

@@ -222,6 +222,25 @@ fn the_shell_puts_appends_and_gets() {
     assert_eq!(rows[1..].iter().filter(|row| row[2] == "leader").count(), 1, "{table}");
 }
 
+/// A command at a prompt leaves no session behind, and one whose answer cannot be written has been done all the same: a
+/// script that tried again would do it twice.
+#[test]
+fn a_write_of_the_shell_is_done_once_and_leaves_nothing_behind() {
+    let cluster = Cluster::start(3);
+    for _ in 0..3 {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = std::process::Command::new(QUORATE)
+            .args(["append", "k", "x", "--servers", &cluster.addresses()])
+            .stdout(full)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+    assert_eq!(cluster.server(0).client().call(&["GET", "k"]), bulk("xxx"));
+    assert_eq!(cluster.server(0).info("quorate_sessions"), "0");
+}
+
 #[test]
 fn the_shell_does_not_wait_for_a_lone_server_that_refuses() {
     let server = format!("127.0.0.1:{}", free_port());
