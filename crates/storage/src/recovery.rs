@@ -221,8 +221,8 @@ impl Scan {
         // The log goes on in another segment only behind a seal.
         if self.number > 0 && !self.sealed {
             self.broken.get_or_insert(self.end);
-        } else if self.number > 0 && self.broken.is_none() {
-            // It was whole before the seal was written.
+        } else if self.number > 0 && self.end.segment + 1 == number {
+            // It was whole before the seal was written, whatever stands behind the seal now.
             self.check_length(number, self.next_bytes, bytes.len() as u64)?;
         }
         let end = if self.broken.is_some() { 0 } else { self.follow(number, &bytes)? };

@@ -132,6 +132,26 @@ fn a_sector_that_reads_as_zeros_is_refused() {
     }
 }
 
+/// Found by the fuzz target: what stands behind the seal must not hide that the next segment has been cut.
+#[test]
+fn a_next_segment_that_was_cut_is_refused_whatever_stands_behind_the_seal() {
+    for garbage in [0, 0xA5] {
+        let (disk, mut wal) = new_log();
+        wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+        wal.sync().unwrap();
+        // Seals the first segment; of the second nothing is written yet.
+        wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
+        drop(wal);
+        disk.crash_power(0);
+        let mut sealed = disk.content(&segment(1)).unwrap();
+        *sealed.last_mut().unwrap() = garbage;
+        disk.plant(&segment(1), Some(sealed));
+        disk.plant(&segment(2), Some(vec![0; 64]));
+        let refused = judge(&disk).expect_err("a segment of 64 bytes");
+        assert!(matches!(refused, LogError::WrongLength { found: 64, .. }), "{refused}");
+    }
+}
+
 /// As if they had never been written: whichever record goes, one at the end of a segment too, something
 /// tells.
 #[test]
