@@ -161,7 +161,7 @@ impl Config {
             election_ticks_max: 50,
             entry_bytes_max: ENTRY_BYTES_MAX,
             append_bytes_max: 1 << 20,
-            inflight_bytes_max: 32 << 20,
+            inflight_bytes_max: 8 << 20,
             inflight_messages_max: 256,
             uncommitted_bytes_max: 64 << 20,
             reads_waiting_max: 4_096,

@@ -15,8 +15,7 @@ pub(crate) mod table;
 mod unsupported;
 
 use bytes::{Bytes, BytesMut};
-use quorate_replica::Machine;
-use quorate_replica::command::{Operation, ReplyError};
+use quorate_replica::command::Operation;
 use quorate_resp::Encoder;
 
 pub(crate) use error::CommandError;
@@ -60,18 +59,6 @@ impl Call<'_> {
     /// The argument at `at`; the table has checked that there are so many.
     pub(crate) fn argument(&self, at: usize) -> &Bytes {
         &self.arguments[at]
-    }
-
-    /// Refuses keys that no key can be: for commands that would otherwise answer as if there just were no such key.
-    pub(crate) fn check_keys(&self, keys: &[Bytes]) -> Result<(), CommandError> {
-        let replica = self.shared.replica.borrow();
-        // Until the cluster is founded there are no limits, and no keys.
-        let Some(limits) = replica.machine().and_then(Machine::limits) else { return Ok(()) };
-        let limit = limits.key_bytes_max;
-        match keys.iter().map(|key| key.len() as u64).find(|bytes| *bytes > limit) {
-            Some(bytes) => Err(CommandError::Reply(ReplyError::KeyTooLarge { bytes, limit })),
-            None => Ok(()),
-        }
     }
 
     /// Answers `OK`.

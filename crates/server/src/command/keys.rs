@@ -6,12 +6,10 @@ use super::strings::{read, write};
 use super::{Call, CommandError, Outcome};
 
 pub(super) fn del(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
-    call.check_keys(&call.arguments[1..])?;
     write(Command::Delete { keys: call.arguments[1..].to_vec() })
 }
 
 pub(super) fn exists(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
-    call.check_keys(&call.arguments[1..])?;
     read(Query::Exists { keys: call.arguments[1..].to_vec() })
 }
 

@@ -5,17 +5,14 @@ use quorate_replica::command::{Command, Condition, Operation, Query, Write};
 use super::{Call, CommandError, Outcome, is_word};
 
 pub(super) fn get(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
-    call.check_keys(&call.arguments[1..])?;
     read(Query::Get { key: call.argument(1).clone() })
 }
 
 pub(super) fn strlen(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
-    call.check_keys(&call.arguments[1..])?;
     read(Query::Length { key: call.argument(1).clone() })
 }
 
 pub(super) fn mget(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
-    call.check_keys(&call.arguments[1..])?;
     read(Query::GetMany { keys: call.arguments[1..].to_vec() })
 }
 
