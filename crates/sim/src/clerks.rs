@@ -162,7 +162,7 @@ impl ClerkClient {
         for action in actions.list {
             match action {
                 client::Action::Send { attempt, server, request } => {
-                    self.send(world, attempt, &server, &request)
+                    self.send(world, attempt, &server, &request);
                 }
                 client::Action::Suspect { server, .. } => self.suspect(world, &server),
                 client::Action::Finish { call, outcome } => self.finish(world, call, outcome),

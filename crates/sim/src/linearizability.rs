@@ -266,6 +266,9 @@ enum Step {
     Place(Placed),
     /// Only now look for open operations: most histories need none.
     LookForOpen,
+    /// The suggestion of this rank led to where the search has been (a value was set and deleted again, say): go
+    /// on with the one behind it.
+    SuggestAfter(Option<u64>),
 }
 
 /// One choice of the search: what was placed, and what else could have been.
@@ -356,6 +359,10 @@ impl Search {
                 return Verdict::Order;
             }
             match rest.pop() {
+                Some(Step::SuggestAfter(rank)) => {
+                    let (line, first_return) = self.line();
+                    rest.extend(self.suggested(rank, self.first_rank(&line), first_return));
+                }
                 Some(Step::LookForOpen) => {
                     let (steps, cut) = self.open_candidates(allowance);
                     in_the_way |= cut;
@@ -369,7 +376,13 @@ impl Search {
                     let (before, unhinted, reached) = (self.state, self.unhinted, self.reached);
                     self.place(placed);
                     choices.push(Choice { placed, before, unhinted, reached, rest });
-                    rest = if self.is_new() { self.candidates() } else { Vec::new() };
+                    rest = if self.is_new() {
+                        self.candidates()
+                    } else {
+                        let choice = choices.last_mut().expect("it has just been pushed");
+                        choice.rest.extend(self.after_suggestion(placed));
+                        Vec::new()
+                    };
                 }
                 None => {
                     let Some(choice) = choices.pop() else { break };
@@ -419,18 +432,27 @@ impl Search {
             let Known { rank, returned, .. } = &self.known[*at];
             std::cmp::Reverse((rank.unwrap_or(0), *returned))
         });
-        let writes =
-            line.iter().map(|at| &self.known[*at]).filter(|known| !known.effect.is_observation(known.answer));
-        let first_rank = writes.filter_map(|known| known.rank).min();
-        let suggested = self.suggested(first_rank, first_return);
+        let suggested = self.suggested(self.reached, self.first_rank(&line), first_return);
         let placed = fitting.into_iter().map(|at| Step::Place(Placed::Known(at)));
         let look = if self.open.is_empty() { None } else { Some(Step::LookForOpen) };
         look.into_iter().chain(placed).chain(suggested).collect()
     }
 
+    fn after_suggestion(&self, placed: Placed) -> Option<Step> {
+        let Placed::Open { at, .. } = placed else { return None };
+        let rank = self.open[at].rank;
+        rank.is_some().then_some(Step::SuggestAfter(rank))
+    }
+
+    /// The rank of the first write among those next in line.
+    fn first_rank(&self, line: &[usize]) -> Option<u64> {
+        let known = line.iter().map(|at| &self.known[*at]);
+        known.filter(|known| !known.effect.is_observation(known.answer)).filter_map(|known| known.rank).min()
+    }
+
     /// The open operation that took effect before all who are next in line, by suggestion.
-    fn suggested(&self, first_rank: Option<u64>, first_return: Stamp) -> Option<Step> {
-        let from = self.ranked.partition_point(|at| self.open[*at].rank <= self.reached);
+    fn suggested(&self, reached: Option<u64>, first_rank: Option<u64>, first_return: Stamp) -> Option<Step> {
+        let from = self.ranked.partition_point(|at| self.open[*at].rank <= reached);
         let to_come = self.ranked[from..].iter().copied();
         let at =
             to_come.take_while(|at| first_rank.is_none() || self.open[*at].rank < first_rank).find(|at| {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_raft::{Index, Role};
 
+use crate::clients::Client;
 use crate::effects::Effects;
 use crate::history::{Action, Operation, Outcome};
 use crate::host::Host;
@@ -45,9 +46,7 @@ impl World {
         let served = self.now() - healed;
         self.run_until(self.now() + CLIENTS_GO_ON, |_| false)?;
         self.phase = Phase::Draining;
-        if !self.run_until(self.now() + DRAINS_WITHIN, |world| {
-            world.clients.iter().all(|client| client.is_idle())
-        })? {
+        if !self.run_until(self.now() + DRAINS_WITHIN, |world| world.clients.iter().all(Client::is_idle))? {
             return self.is_not_live("an operation never ended");
         }
         self.converge()?;

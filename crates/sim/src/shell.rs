@@ -110,7 +110,10 @@ impl World {
     }
 
     pub(crate) fn link_up(&mut self, host: HostIndex, peer: HostIndex) {
-        if self.hosts[host].process.is_some() && self.hosts[peer].process.is_some() && self.network.is_open(host, peer) {
+        if self.hosts[host].process.is_some()
+            && self.hosts[peer].process.is_some()
+            && self.network.is_open(host, peer)
+        {
             self.give(host, Event::LinkUp(node_id(peer)));
         }
     }
@@ -245,7 +248,11 @@ impl World {
     }
 
     /// Messages leave a server.
-    pub(crate) fn send_all(&mut self, host: HostIndex, envelopes: Vec<PeerEnvelope>) -> Result<(), Violation> {
+    pub(crate) fn send_all(
+        &mut self,
+        host: HostIndex,
+        envelopes: Vec<PeerEnvelope>,
+    ) -> Result<(), Violation> {
         for envelope in envelopes {
             self.invariants.sends(host, &envelope)?;
             let to = host_of(envelope.to);
@@ -275,11 +282,14 @@ impl World {
             let Some(accepted) = process.accepted.get_mut(&connection.0) else { continue };
             let is_new = tag > accepted.answered && tag <= accepted.asked;
             if !is_new || accepted.ready.insert(tag, reply).is_some() {
-                let story = format!("n{} answered #{tag} of connection {} unasked or twice", host + 1, connection.0);
+                let story =
+                    format!("n{} answered #{tag} of connection {} unasked or twice", host + 1, connection.0);
                 return Err(Violation { invariant: "one answer each", story });
             }
             let mut leaving = Vec::new();
-            while let Some(first) = accepted.ready.first_entry().filter(|first| *first.key() == accepted.answered + 1) {
+            while let Some(first) =
+                accepted.ready.first_entry().filter(|first| *first.key() == accepted.answered + 1)
+            {
                 accepted.answered += 1;
                 accepted.asked_ticks.pop_front();
                 leaving.push(first.remove_entry());
@@ -305,7 +315,8 @@ impl World {
         self.invariants.stepped(view)?;
         if view.commit > committed {
             let cluster = process.replica.status().cluster;
-            let cluster = cluster.and_then(|text| u128::from_str_radix(&text, 16).ok()).and_then(ClusterId::new);
+            let cluster =
+                cluster.and_then(|text| u128::from_str_radix(&text, 16).ok()).and_then(ClusterId::new);
             let effects = match (&mut self.effects, cluster) {
                 (Some(effects), _) => effects,
                 (empty, Some(cluster)) => empty.insert(Effects::new(cluster)),

@@ -50,7 +50,10 @@ impl Wires {
     }
 
     fn forget_if_closed(&mut self, wire: u64) {
-        if self.get(wire).is_some_and(|wire| !wire.client_open && !wire.server_open && wire.waiting.is_empty()) {
+        if self
+            .get(wire)
+            .is_some_and(|wire| !wire.client_open && !wire.server_open && wire.waiting.is_empty())
+        {
             self.wires.remove(&wire);
         }
     }
@@ -140,7 +143,7 @@ impl World {
         self.schedule.at(wire.latest_up, Happening::ToServer { request });
     }
 
-    pub(crate) fn to_server(&mut self, request: Request) {
+    pub(crate) fn request_arrives(&mut self, request: Request) {
         let number = request.connection.0;
         let Some(wire) = self.wires.get(number).filter(|wire| wire.server_open) else { return };
         let host = wire.host;
@@ -162,7 +165,7 @@ impl World {
         self.schedule.at(wire.latest_down, Happening::ToClient { wire: number, tag, reply });
     }
 
-    pub(crate) fn to_client(&mut self, number: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
+    pub(crate) fn answer_arrives(&mut self, number: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
         let Some(wire) = self.wires.get(number).filter(|wire| wire.client_open) else { return Ok(()) };
         let client = wire.client;
         let mut result = Ok(());

@@ -49,7 +49,11 @@ impl Workload {
         let keys = u64::from(self.options.append_keys + self.options.mixed_keys);
         let key = self.prng.below(keys);
         let is_read = client < self.options.readers || self.prng.chance(self.options.reads);
-        let read = if vocabulary == Vocabulary::Plain && self.prng.chance(0.2) { Action::Length } else { Action::Get };
+        let read = if vocabulary == Vocabulary::Plain && self.prng.chance(0.2) {
+            Action::Length
+        } else {
+            Action::Get
+        };
         match self.appends.get_mut(key as usize) {
             Some(appends) => {
                 let generation = *appends / APPENDS_A_KEY;

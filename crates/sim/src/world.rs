@@ -286,10 +286,10 @@ impl World {
                 Ok(())
             }
             Happening::ToServer { request } => {
-                self.to_server(request);
+                self.request_arrives(request);
                 Ok(())
             }
-            Happening::ToClient { wire, tag, reply } => self.to_client(wire, tag, &reply),
+            Happening::ToClient { wire, tag, reply } => self.answer_arrives(wire, tag, &reply),
             Happening::ServerSeesEnd { wire } => {
                 self.server_sees_end(wire);
                 Ok(())
