@@ -59,6 +59,33 @@ pub struct Bounds {
     pub states_max: usize,
 }
 
+impl Bounds {
+    /// Two terms, syncs at once, and nothing else: what a search is about is added to it.
+    pub const CALM: Self = Self {
+        terms: 2,
+        crashes: 0,
+        proposals: 0,
+        heartbeats: 0,
+        duplicates: 0,
+        reads: 0,
+        in_flight: usize::MAX,
+        writes_waiting: 0,
+        granted_pre_votes: true,
+        states_max: 1_000_000,
+    };
+}
+
+/// Bounds that are too wide for every run of the tests; minutes each, and up to half a gigabyte.
+pub fn by_hand() -> [Bounds; 4] {
+    let calm = Bounds { states_max: 40_000_000, ..Bounds::CALM };
+    [
+        Bounds { heartbeats: 1, ..calm.clone() },
+        Bounds { crashes: 1, proposals: 1, ..calm.clone() },
+        Bounds { crashes: 1, writes_waiting: 1, ..calm.clone() },
+        Bounds { terms: 3, ..calm },
+    ]
+}
+
 /// A carrier of the node that breaks its contract on purpose, to see that the search can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {

@@ -2,6 +2,7 @@
 //! part of the corpus.
 
 #![allow(clippy::disallowed_methods, reason = "the corpus stands in files")]
+#![allow(clippy::print_stdout, reason = "an input that fails is wanted as it is")]
 
 use std::path::Path;
 
