@@ -198,7 +198,7 @@ mod tests {
         let mut network = Network::new(2, wild, Prng::new(3));
         let sent: Vec<_> =
             (0..1_000).map(|now| network.send(now, 0, 1, &Bytes::from_static(b"abc"))).collect();
-        assert!(sent.iter().any(|s| Vec::is_empty(s)));
+        assert!(sent.iter().any(Vec::is_empty));
         assert!(sent.iter().any(|s| s.len() == 2));
         let flights: Vec<_> = sent.iter().flatten().collect();
         assert!(flights.iter().any(|f| f.1.bytes != "abc"));

@@ -78,7 +78,7 @@ fn by_definition(history: &[Operation], state: &Option<Vec<u8>>, left: u32) -> b
     (0..history.len()).filter(|at| is_left(*at)).any(|at| {
         let next = &history[at];
         let too_late = (0..history.len()).any(|other| {
-            is_left(other) && history[other].is_complete() && history[other].returned.unwrap() < next.call
+            is_left(other) && history[other].is_complete() && history[other].returned < Some(next.call)
         });
         if too_late || next.outcome == Outcome::NotExecuted {
             return false;
@@ -229,10 +229,8 @@ fn every_spoiled_history_is_refused() {
         let values: Vec<(usize, Vec<u8>)> = history
             .iter()
             .enumerate()
-            .filter_map(|(at, o)| match &o.outcome {
-                Outcome::Value(bytes) if bytes.len() > 30 => Some((at, bytes.to_vec())),
-                _ => None,
-            })
+            .filter_map(|(at, o)| Some((at, o.outcome.value()?.to_vec())))
+            .filter(|(_, bytes)| bytes.len() > 30)
             .collect();
         let (at, bytes) = prng.pick(&values).unwrap().clone();
         let text = String::from_utf8(bytes).unwrap();
@@ -271,7 +269,7 @@ fn a_hot_key_with_many_unknown_outcomes_is_explained_by_the_order_of_effects() {
         let count = 2_000;
         let actions: Vec<Action> = (0..count)
             .map(|number| {
-                let value = Bytes::from(format!("{:05};", number));
+                let value = Bytes::from(format!("{number:05};"));
                 let condition = [Condition::Always, Condition::IfAbsent, Condition::IfPresent][number % 3];
                 match prng.below(12) {
                     0..=3 => Action::Append { value },
