@@ -41,7 +41,7 @@ fn three(durable: usize) -> Invariants {
     let mut invariants = Invariants::new(3);
     for host in 0..3 {
         let both = vec![entry(1, 1, "a"), entry(2, 1, "b")];
-        invariants.wrote(host, &write(in_term(1, None), both)).unwrap();
+        invariants.wrote(host, &write(in_term(1, None), both)).expect("a healthy write");
         if host < durable {
             invariants.synced(host, 1);
         }
@@ -50,7 +50,7 @@ fn three(durable: usize) -> Invariants {
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, quorate_sim::invariants::Violation>, invariant: &str) {
-    assert_eq!(result.unwrap_err().invariant, invariant);
+    assert_eq!(result.expect_err("it passed").invariant, invariant);
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn judged() -> World {
     options.workload.pipeliners = 3;
     options.workload.pipeline_depth = 8;
     let mut world = World::new(options, &mut prng, Trace::default());
-    world.run_until(world.options.faults_last, |_| false).unwrap();
-    world.recover().unwrap();
+    world.run_until(world.options.faults_last, |_| false).expect("a run without a violation");
+    world.recover().expect("a run without a violation");
     world
 }
 
