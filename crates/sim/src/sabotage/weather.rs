@@ -85,28 +85,32 @@ pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
     options.workload.mixed_keys = 1;
 }
 
-/// Such clients, while messages between servers are seconds late.
+/// Such clients, while many messages between servers are late by about as long as an election takes, and leaders are
+/// cut off for about as long.
 pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
     reads(options, prng);
     options.nodes = 3;
-    options.faults.partition = None;
+    options.faults_last = 30 * SECOND;
+    options.faults.partition = Some(prng.between(600, 1_000) * MS);
+    options.faults.lasts_min = 250 * MS;
+    options.faults.lasts_max = 600 * MS;
     options.faults.pause = None;
-    options.network.tail = 0.4;
-    options.network.delay_cap = prng.between(300, 3_000) * MS;
-    options.network.reorder = 0.9;
+    options.network.delay_min = 200;
+    options.network.delay_max = 800;
+    options.network.tail = 0.5;
+    options.network.delay_cap = prng.between(300, 800) * MS;
+    options.network.reorder = 1.0;
+    options.workload.think_max = 5 * MS;
 }
 
 /// Processes that live shortly, and hear late what was meant for the one before.
 pub(super) fn short_lives(options: &mut Options, prng: &mut Prng) {
-    reads(options, prng);
+    late_reads(options, prng);
     options.faults.partition = None;
-    options.faults.process_crash = Some(prng.between(200, 1_000) * MS);
+    options.faults.process_crash = Some(prng.between(200, 600) * MS);
     options.faults.crash_again = 0.5;
     options.faults.lasts_min = MS;
-    options.faults.lasts_max = prng.between(5, 100) * MS;
-    options.network.tail = 0.2;
-    options.network.delay_cap = prng.between(300, 2_000) * MS;
-    options.network.reorder = 0.9;
+    options.faults.lasts_max = prng.between(5, 50) * MS;
 }
 
 /// Leaders lose what they have sent but not synced, lead again, and hear late of what they have forgotten.

@@ -1,0 +1,97 @@
+//! The prover proved: a sample of the bugs put back, each found within a few seeds; and the product holds none of them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use quorate_sim::sabotage::{PENDING, SABOTAGES, Sabotage};
+
+/// Puts a bug back and expects it to be found within a few seeds.
+fn is_found(name: &str, from: u64, seeds: u64) {
+    let sabotage = Sabotage::named(name).expect("a bug of the list");
+    let caught = sabotage.hunt(from, seeds);
+    let caught = caught.unwrap_or_else(|| panic!("{name} goes unnoticed in {seeds} seeds from {from}"));
+    let (invariant, story) = caught.by();
+    println!("{name}: seed {}, {} tried: {invariant}: {story}", caught.seed, caught.tried);
+}
+
+#[test]
+fn a_commit_without_a_majority_is_found() {
+    is_found("commit-without-majority", 1, 5);
+}
+
+#[test]
+fn a_vote_before_its_sync_is_found() {
+    is_found("vote-before-sync", 1, 5);
+}
+
+#[test]
+fn a_leader_that_counts_itself_before_its_sync_is_found() {
+    is_found("leader-before-sync", 1, 5);
+}
+
+#[test]
+fn a_session_that_expires_by_a_local_clock_is_found() {
+    is_found("local-expiry", 1, 5);
+}
+
+#[test]
+fn replicated_time_of_one_clock_is_found() {
+    is_found("one-clock", 1, 10);
+}
+
+#[test]
+fn a_limit_read_from_a_flag_is_found() {
+    is_found("local-limit", 1, 5);
+}
+
+#[test]
+fn a_gap_in_a_gateways_sequences_is_found() {
+    is_found("gateway-gap", 1, 10);
+}
+
+#[test]
+fn an_empty_folder_that_votes_is_found() {
+    is_found("empty-folder-votes", 1, 10);
+}
+
+#[test]
+fn a_segment_without_its_sync_is_found() {
+    is_found("segment-not-synced", 1, 5);
+}
+
+#[test]
+fn a_sync_error_that_is_ignored_is_found() {
+    is_found("sync-error-ignored", 1, 10);
+}
+
+#[test]
+fn names_are_unique_and_what_is_pending_is_not_listed() {
+    let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
+    assert_eq!(names.len(), SABOTAGES.len());
+    assert!(PENDING.iter().all(|(name, _)| !names.contains(name)));
+}
+
+/// Every program that can put a bug back holds these bytes; see the modules they are from.
+#[expect(clippy::disallowed_methods, reason = "it is about programs, not about a run")]
+fn markers_in(program: &Path) -> usize {
+    let bytes = std::fs::read(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let markers =
+        [quorate_raft::sabotage::MARKER, quorate_replica::sabotage::MARKER, quorate_storage::sabotage::MARKER];
+    let holds = |marker: &&str| bytes.windows(marker.len()).any(|window| window == marker.as_bytes());
+    markers.iter().filter(|marker| holds(marker)).count()
+}
+
+/// The product is built as its users build it, apart from the simulator.
+#[test]
+fn the_product_holds_no_bug_that_can_be_put_back() {
+    let simulator = PathBuf::from(env!("CARGO_BIN_EXE_quorate-sim"));
+    assert_eq!(markers_in(&simulator), 3, "the simulator would not be told from a product without bugs");
+    let target = simulator.parent().and_then(Path::parent).expect("target/<profile>/quorate-sim");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--release", "--locked", "--quiet", "--target-dir"]).arg(target);
+    let status = build.current_dir(workspace).status().expect("cargo can be run");
+    assert!(status.success(), "the product cannot be built");
+    assert_eq!(markers_in(&target.join("release/quorate")), 0);
+}
