@@ -302,6 +302,26 @@ fn a_session_expires_by_replicated_time() {
     assert_eq!(sessions(&cluster), 0);
 }
 
+/// Only the log decides: what a server has not heard of yet is not "expired" to it.
+#[test]
+fn a_lagging_server_does_not_call_a_session_expired() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let lagging = (1..=3).map(id).find(|node| *node != leader).unwrap();
+    cluster.cut.insert(lagging);
+    let Reply::Session(session) = cluster.call(leader, Operation::Write(Write::OpenSession { ttl_ms: None }))
+    else {
+        panic!("no session");
+    };
+    let command = Command::Append { key: bytes("k"), value: bytes("v") };
+    cluster.request(lagging, 9, 1, once(session, 1, 0, command));
+    cluster.run(5);
+    assert_eq!(cluster.take_answers(lagging), []);
+    cluster.cut.clear();
+    cluster.run(100);
+    assert_eq!(cluster.take_answers(lagging), [(1, Reply::Integer(1))]);
+}
+
 #[test]
 fn a_change_of_leader_in_mid_flight_is_invisible_to_a_plain_client() {
     let mut cluster = founded(3);
