@@ -76,8 +76,11 @@ fn names_are_unique_and_what_is_pending_is_not_listed() {
 #[expect(clippy::disallowed_methods, reason = "it is about programs, not about a run")]
 fn markers_in(program: &Path) -> usize {
     let bytes = std::fs::read(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let markers =
-        [quorate_raft::sabotage::MARKER, quorate_replica::sabotage::MARKER, quorate_storage::sabotage::MARKER];
+    let markers = [
+        quorate_raft::sabotage::MARKER,
+        quorate_replica::sabotage::MARKER,
+        quorate_storage::sabotage::MARKER,
+    ];
     let holds = |marker: &&str| bytes.windows(marker.len()).any(|window| window == marker.as_bytes());
     markers.iter().filter(|marker| holds(marker)).count()
 }
