@@ -226,17 +226,33 @@ impl Progress {
             && self.told_commit < self.heartbeat_commit(commit)
     }
 
+    // Taken apart by name, so that a new field asks whether it decides anything.
     pub(crate) fn canonical(&self, now_tick: u64, limits: &Limits, words: &mut Words<'_>) {
-        let sent_age = (now_tick - self.sent_tick).min(u64::from(limits.heartbeat_ticks));
-        let heard_age = (now_tick - self.heard_tick).min(u64::from(limits.election_ticks_max));
-        for number in [self.match_index.0, self.next_index.0, sent_age, heard_age, self.clock] {
+        let Self {
+            match_index,
+            next_index,
+            state,
+            inflight,
+            inflight_bytes: _,
+            is_probe_out,
+            probes_lost,
+            sent_tick,
+            heard_tick,
+            clock,
+            echoed,
+            told_commit,
+        } = self;
+        let doublings = (*probes_lost).min(PROBE_DOUBLINGS_MAX);
+        let sent_age = (now_tick - sent_tick).min(u64::from(limits.heartbeat_ticks) << doublings);
+        let heard_age = (now_tick - heard_tick).min(u64::from(limits.election_ticks_max));
+        for number in [match_index.0, next_index.0, sent_age, heard_age, *clock, u64::from(doublings)] {
             words.number(number);
         }
-        for number in [self.state as u64, u64::from(self.is_probe_out), self.echoed.0, self.told_commit.0] {
+        for number in [*state as u64, u64::from(*is_probe_out), echoed.0, told_commit.0] {
             words.number(number);
         }
-        words.length(self.inflight.len());
-        for &(last, bytes) in &self.inflight {
+        words.length(inflight.len());
+        for &(last, bytes) in inflight {
             words.number(last.0);
             words.length(bytes);
         }
