@@ -99,7 +99,8 @@ pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
     options.network.tail = 0.5;
     options.network.delay_cap = prng.between(300, 800) * MS;
     options.network.reorder = 1.0;
-    options.workload.think_max = 5 * MS;
+    options.workload.readers = 9;
+    options.workload.clerks = 12;
 }
 
 /// Processes that live shortly, and hear late what was meant for the one before.
