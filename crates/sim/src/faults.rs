@@ -230,7 +230,8 @@ impl World {
         }
     }
 
-    /// One of the shapes: halves, one alone, one-directional, a ring in which each sees another majority.
+    /// One of the shapes: halves, one alone, one-directional, a ring in which each sees another majority, or just any
+    /// links in any direction.
     fn cut_somehow(&mut self, lasts: Micros) {
         let count = self.hosts.len();
         let mut order: Vec<HostIndex> = (0..count).collect();
@@ -252,15 +253,25 @@ impl World {
                 }
             }
         };
-        let cut: Vec<bool> = (0..count * count).map(|link| is_cut(link / count, link % count)).collect();
+        let mut cut: Vec<bool> = (0..count * count).map(|link| is_cut(link / count, link % count)).collect();
+        let is_odd = self.chance.faults.chance(self.options.faults.odd_cuts);
+        if is_odd {
+            cut.iter_mut().for_each(|link| *link = self.chance.faults.chance(0.5));
+        }
         let opened = self.network.cut(|from, to| cut[from * count + to]);
         self.partition += 1;
         self.counts.partitions += 1;
         let partition = self.partition;
         let shape =
             ["two groups", "one alone", "a group is mute", "one link, one way", "a ring"][shape as usize];
-        let order: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
-        self.line(format_args!("‼ partition: {shape}, {} | at {size}", order.join(" ")));
+        if is_odd {
+            let links = (0..count * count).filter(|link| cut[*link] && link / count != link % count);
+            let links = links.map(|link| format!("n{}→n{}", link / count + 1, link % count + 1));
+            self.line(format_args!("‼ partition: any links, {}", links.collect::<Vec<_>>().join(" ")));
+        } else {
+            let order: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
+            self.line(format_args!("‼ partition: {shape}, {} | at {size}", order.join(" ")));
+        }
         self.announce_links(&opened);
         self.schedule.after(lasts, Happening::Heal { partition });
     }

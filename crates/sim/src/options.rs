@@ -90,6 +90,8 @@ pub struct FaultOptions {
     pub pause: Option<Micros>,
     /// Servers cannot reach each other, in one of several shapes.
     pub partition: Option<Micros>,
+    /// A partition has no shape, with this probability: each link in each direction is cut or not.
+    pub odd_cuts: f64,
     /// A link breaks and is there again: what was on the way is lost, both ends see `LinkUp`.
     pub link_reset: Option<Micros>,
     /// A clock jumps, by up to [`Self::clock_jump_ms`] in either direction.
@@ -275,6 +277,7 @@ impl FaultOptions {
             leader_crash: every(prng, 8 * SECOND, 2 * SECOND),
             pause: every(prng, 6 * SECOND, SECOND),
             partition: every(prng, 5 * SECOND, SECOND),
+            odd_cuts: 0.0,
             link_reset: every(prng, 3 * SECOND, 300 * MS),
             clock_jump: every(prng, 5 * SECOND, SECOND),
             clock_jump_ms: if prng.chance(0.5) { 2_000 } else { 7_200_000 },

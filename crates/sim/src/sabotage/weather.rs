@@ -85,19 +85,21 @@ pub(super) fn reads(options: &mut Options, prng: &mut Prng) {
     options.workload.mixed_keys = 1;
 }
 
-/// Such clients, while most messages between servers are lost, or late by about as long as an election takes: leaders
-/// are replaced without hearing of it.
+/// Such clients, while many messages between servers are late by about as long as an election takes, and links are cut
+/// in one direction or the other: a leader may be replaced without hearing of it.
 pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
     reads(options, prng);
     options.nodes = 3;
     options.faults_last = 30 * SECOND;
-    options.faults.partition = None;
+    options.faults.partition = Some(prng.between(900, 1_500) * MS);
+    options.faults.odd_cuts = 1.0;
+    options.faults.lasts_min = 400 * MS;
+    options.faults.lasts_max = 800 * MS;
     options.faults.pause = None;
     options.network.delay_min = 200;
     options.network.delay_max = 800;
-    options.network.loss = [0.2, 0.4, 0.6][prng.below(3) as usize];
     options.network.tail = 0.5;
-    options.network.delay_cap = prng.between(300, 800) * MS;
+    options.network.delay_cap = prng.between(400, 900) * MS;
     options.network.reorder = 1.0;
     options.workload.readers = 9;
     options.workload.clerks = 12;
@@ -106,7 +108,7 @@ pub(super) fn late_reads(options: &mut Options, prng: &mut Prng) {
 /// Processes that live shortly, and hear late what was meant for the one before.
 pub(super) fn short_lives(options: &mut Options, prng: &mut Prng) {
     late_reads(options, prng);
-    options.network.loss = 0.0;
+    options.faults.partition = None;
     options.faults.process_crash = Some(prng.between(200, 600) * MS);
     options.faults.crash_again = 0.5;
     options.faults.lasts_min = MS;
