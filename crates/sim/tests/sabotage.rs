@@ -72,6 +72,9 @@ fn names_are_unique_and_what_is_pending_is_not_listed() {
     let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
     assert_eq!(names.len(), SABOTAGES.len());
     assert!(PENDING.iter().all(|(name, _)| !names.contains(name)));
+    let page = include_str!("../../../docs/simulation.md");
+    let missing: Vec<&&str> = names.iter().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "not in the table of the docs: {missing:?}");
 }
 
 /// Every program that can put a bug back holds these bytes; see the modules they are from.
