@@ -313,7 +313,8 @@ impl Wal {
     }
 
     /// To be called when idle: makes the next segment ready, so that no write has to wait for it. Costs a
-    /// segment's length of zeros where there is none yet, and nothing otherwise. Syncs what was appended.
+    /// segment's length of zeros where there is none yet, and nothing otherwise. It is no substitute for
+    /// [`Wal::sync`].
     pub fn prepare_next(&mut self) -> Result<(), WriteError> {
         self.check_usable()?;
         self.prepare(self.segment_bytes)
