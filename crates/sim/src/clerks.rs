@@ -9,7 +9,7 @@ use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
 
-use crate::effects::name_of;
+use crate::effects::{name_of, session_in};
 use crate::history::{self, Action, OperationId, Outcome};
 use crate::network::HostIndex;
 use crate::options::Options;
@@ -215,9 +215,12 @@ impl ClerkClient {
         if deletes.iter().any(|id| world.history.get(*id).token.as_ref() == Some(&name)) {
             return;
         }
-        let unnamed = deletes.iter().find(|id| world.history.get(**id).token.is_none());
-        // One that has a name already is sent anew, under a new session: its first place never ran.
-        if let Some(id) = unnamed.or(deletes.first()) {
+        // One with a name of another session is sent anew, under a new one: its first place never ran.
+        let session = session_in(&name);
+        let is_named_here = |id: &OperationId| {
+            world.history.get(*id).token.as_ref().is_some_and(|token| session_in(token) == session)
+        };
+        if let Some(id) = deletes.iter().find(|id| !is_named_here(id)) {
             world.history.name(*id, name);
         }
     }

@@ -65,6 +65,11 @@ pub fn name_of(session: SessionKey, seq: Seq) -> Bytes {
     Bytes::from(format!("{}-{}/{}", session.index, session.place, seq.0))
 }
 
+/// The session of a name that [`name_of`] gave.
+pub fn session_in(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
 impl Effects {
     /// Nothing has taken effect.
     pub fn new(cluster: ClusterId) -> Self {

@@ -35,3 +35,10 @@ fresh! {
     seeds_from_25: 25,
     seeds_from_29: 29,
 }
+
+/// A Clerk has two deletions of one key under way when its session expires; both are sent again under a new session. The
+/// history gave both new names to the first, and the second, acknowledged, seemed never to have run.
+#[test]
+fn two_deletions_of_one_key_change_their_session_together() {
+    passes([20_188]);
+}
