@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_path_is_quoted_only_where_a_shell_needs_it() {
         assert_eq!(quoted("/usr/bin/quorate"), "/usr/bin/quorate");
-        assert_eq!(quoted("/home/a b/it's"), r"'/home/a b/it'\''s'");
+        assert_eq!(quoted("dir/a b/it's"), r"'dir/a b/it'\''s'");
     }
 
     #[test]
