@@ -12,7 +12,7 @@
 //! - a seal, the last record of a full segment, claims that the next segment's file exists;
 //! - the file of segment n claims the header of segment n-1, because that is synced before the file is made.
 
-use quorate_raft::{Entry, HardState, Index, Position};
+use quorate_raft::{Entry, HardState, Index, Position, Term};
 
 use crate::identity::Incarnation;
 use crate::record::{self, ALIGNMENT, Body, HEAD_BYTES, LogOffset, NoRecord, Record, SegmentHeader};
@@ -384,6 +384,12 @@ impl Scan {
         for entry in &entries {
             if entry.position.index != self.last.index.next() || entry.position.term < self.last.term {
                 return Err(self.senseless(place, "its entries do not follow each other"));
+            }
+            if entry.position.term == Term::ZERO {
+                return Err(self.senseless(place, "an entry is of term zero, in which nobody leads"));
+            }
+            if entry.position.term > self.hard_state.term {
+                return Err(self.senseless(place, "an entry is of a later term than the hard state"));
             }
             self.last = entry.position;
         }

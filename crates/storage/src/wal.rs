@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use quorate_raft::{Entry, HardState, Position, Restored};
+use quorate_raft::{Entry, HardState, Position, Restored, Term};
 
 use crate::disk::{Disk, DiskError, DiskFile, read_file};
 use crate::identity::Incarnation;
@@ -257,8 +257,8 @@ impl Wal {
     /// safe, since the write was not promised.
     ///
     /// # Panics
-    /// If term or vote go back, or entries leave a gap: the caller's own mistake, which must not reach the
-    /// disk.
+    /// If term or vote go back, entries leave a gap, or one is of a later term than the hard state: the caller's
+    /// own mistake, which must not reach the disk.
     pub fn append(&mut self, hard_state: Option<HardState>, entries: &[Entry]) -> Result<(), WriteError> {
         self.check_usable()?;
         if let Some(entry) = entries.iter().find(|entry| entry.payload.len() > ENTRY_BYTES_MAX) {
@@ -464,6 +464,11 @@ impl Wal {
         let Some(first) = entries.first() else { return };
         assert!(first.position.index > self.base.index, "an entry below the log's base");
         assert!(first.position.index <= self.last.index.next(), "entries leave a gap");
+        let term = hard_state.unwrap_or(self.hard_state).term;
+        for entry in entries {
+            assert!(entry.position.term > Term::ZERO, "an entry of term zero");
+            assert!(entry.position.term <= term, "an entry of a later term than the hard state");
+        }
         for pair in entries.windows(2) {
             assert!(pair[1].position.index == pair[0].position.index.next(), "entries leave a gap");
             assert!(pair[1].position.term >= pair[0].position.term, "terms of entries go back");

@@ -137,7 +137,7 @@ fn a_sector_that_reads_as_zeros_is_refused() {
 fn a_next_segment_that_was_cut_is_refused_whatever_stands_behind_the_seal() {
     for garbage in [0, 0xA5] {
         let (disk, mut wal) = new_log();
-        wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(1, 1, [1; 600])]).unwrap();
         wal.sync().unwrap();
         // Seals the first segment; of the second nothing is written yet.
         wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
@@ -273,7 +273,7 @@ fn a_segment_of_an_older_copy_of_the_folder_is_refused() {
     let (disk, _) = small_log(true);
     let (other, mut wal) = new_log();
     for index in 1..=3 {
-        wal.append(None, &[entry(index, 9, [9; 500])]).unwrap();
+        wal.append(Some(vote(9, 0)), &[entry(index, 9, [9; 500])]).unwrap();
     }
     wal.sync().unwrap();
     disk.plant(&segment(2), other.content(&segment(2)));
@@ -309,7 +309,7 @@ fn a_newer_format_is_refused() {
 #[test]
 fn a_gap_between_entries_is_refused() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]).unwrap();
     wal.sync().unwrap();
     let mut bytes = disk.content(&segment(1)).unwrap();
     let write = record_offsets(&bytes)[1];
@@ -329,11 +329,61 @@ fn a_gap_between_entries_is_refused() {
     );
 }
 
+/// Every checksum holds, and no node could go on with it: it would have to have voted in a term that it does not know.
+#[test]
+fn an_entry_of_a_later_term_than_the_hard_state_is_refused() {
+    let (disk, mut wal) = new_log();
+    wal.append(Some(vote(1, 1)), &[entry(1, 1, "a")]).unwrap();
+    wal.append(None, &[entry(2, 1, "b"), entry(3, 1, "c")]).unwrap();
+    wal.sync().unwrap();
+    let mut bytes = disk.content(&segment(1)).unwrap();
+    let write = record_offsets(&bytes)[2];
+    let last = write + 48 + 24 + 24 + "b".len();
+    assert_eq!(bytes[last + 8], 3, "its index");
+    bytes[last] = 2;
+    seal_checksum(&mut bytes, write);
+    disk.plant(&segment(1), Some(bytes));
+    says(
+        &judge(&disk).unwrap_err(),
+        &expect![[r#"
+        the log makes no sense at log-0000000001 at offset 256: an entry is of a later
+        term than the hard state. Entries from index 3 on may be lost, and votes with
+        them, so no server may start on this folder: keep it for examination. The other
+        servers hold the data, and go on as long as they are a majority. This one may
+        come back with a copy of its folder that was taken after it last stopped; with an
+        older copy, or with an empty folder, it would have forgotten what it promised
+    "#]],
+    );
+}
+
+#[test]
+fn an_entry_of_term_zero_is_refused() {
+    let (disk, mut wal) = new_log();
+    wal.append(Some(vote(1, 1)), &[entry(1, 1, "a")]).unwrap();
+    wal.sync().unwrap();
+    let mut bytes = disk.content(&segment(1)).unwrap();
+    let write = record_offsets(&bytes)[1];
+    bytes[write + 48 + 24] = 0;
+    seal_checksum(&mut bytes, write);
+    disk.plant(&segment(1), Some(bytes));
+    says(
+        &judge(&disk).unwrap_err(),
+        &expect![[r#"
+        the log makes no sense at log-0000000001 at offset 152: an entry is of term zero,
+        in which nobody leads. Entries from index 1 on may be lost, and votes with them,
+        so no server may start on this folder: keep it for examination. The other servers
+        hold the data, and go on as long as they are a majority. This one may come back
+        with a copy of its folder that was taken after it last stopped; with an older
+        copy, or with an empty folder, it would have forgotten what it promised
+    "#]],
+    );
+}
+
 /// The running number is checked by itself, though the checksum of the record before implies it.
 #[test]
 fn a_record_out_of_number_ends_the_chain() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]).unwrap();
     wal.append(None, &[entry(2, 1, "b")]).unwrap();
     wal.sync().unwrap();
     let mut bytes = disk.content(&segment(1)).unwrap();
@@ -349,7 +399,7 @@ fn a_record_out_of_number_ends_the_chain() {
 #[test]
 fn a_cut_record_does_not_rise_behind_a_new_one_of_the_same_length() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "1111")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "1111")]).unwrap();
     wal.sync().unwrap();
     let synced = disk.fork();
     wal.append(None, &[entry(2, 1, "2222")]).unwrap();
@@ -405,7 +455,7 @@ fn a_value_that_looks_like_a_record_claims_nothing() {
         (disk, wal)
     };
     for index in 1..=5 {
-        wal.append(None, &[entry(index, 1, "x")]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, "x")]).unwrap();
         wal.sync().unwrap();
         wal.mark_synced().unwrap();
     }
@@ -414,7 +464,7 @@ fn a_value_that_looks_like_a_record_claims_nothing() {
 
     let (disk, mut wal) = new_log();
     let payload = Payload::Data(Bytes::from(forged.clone()));
-    wal.append(None, &[Entry { position: entry(1, 1, "").position, payload }]).unwrap();
+    wal.append(Some(vote(1, 0)), &[Entry { position: entry(1, 1, "").position, payload }]).unwrap();
     wal.sync().unwrap();
     let bytes = disk.content(&segment(1)).unwrap();
     let at = bytes.windows(48).position(|window| window == forged).unwrap();
@@ -430,7 +480,7 @@ fn a_value_that_looks_like_a_record_claims_nothing() {
 fn a_prepared_segment_vouches_for_the_header_before_it() {
     let (disk, mut wal) = new_log();
     for index in 1..=2 {
-        wal.append(None, &[entry(index, 1, [1; 600])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, [1; 600])]).unwrap();
         wal.sync().unwrap();
     }
     wal.prepare_next().unwrap();
@@ -449,7 +499,7 @@ fn a_prepared_segment_vouches_for_the_header_before_it() {
 fn a_segment_that_goes_on_without_a_seal_is_refused() {
     let (disk, mut wal) = new_log();
     for index in 1..=2 {
-        wal.append(None, &[entry(index, 1, [1; 600])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, [1; 600])]).unwrap();
         wal.sync().unwrap();
     }
     let mut bytes = disk.content(&segment(1)).unwrap();
@@ -463,7 +513,7 @@ fn a_segment_that_goes_on_without_a_seal_is_refused() {
 #[test]
 fn a_used_segment_behind_a_seal_is_not_begun() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, [1; 600])]).unwrap();
     wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
     disk.crash_power(0);
     disk.plant(&segment(2), disk.content(&segment(1)));
@@ -481,7 +531,7 @@ fn a_used_segment_behind_a_seal_is_not_begun() {
 fn a_larger_segment_size_applies_to_segments_not_yet_promised() {
     let larger = WalConfig { segment_bytes: 4096, ..existing() };
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, [1; 600])]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, [1; 600])]).unwrap();
     wal.append(None, &[entry(2, 1, [2; 600])]).unwrap();
     disk.crash_power(0);
     for operation in 1.. {
@@ -496,7 +546,7 @@ fn a_larger_segment_size_applies_to_segments_not_yet_promised() {
     }
     let (mut wal, _) = open(&disk, &larger).unwrap();
     for index in 2..=9 {
-        wal.append(None, &[entry(index, 1, [2; 600])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, [2; 600])]).unwrap();
     }
     wal.sync().unwrap();
     assert_eq!(judge(&disk).unwrap().0.entries.len(), 9);

@@ -4,13 +4,13 @@ use expect_test::expect;
 use quorate_storage::{SimDisk, Wal, WriteError};
 
 use crate::support::{
-    Content, Step, config, entry, existing, new_log, open, reopen, segment, sentence, workload,
+    Content, Step, config, entry, existing, new_log, open, reopen, segment, sentence, vote, workload,
 };
 
 #[test]
 fn a_failed_sync_is_never_tried_again() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]).unwrap();
     disk.fail_next_sync();
     let error = wal.sync().unwrap_err();
     expect![[r#"
@@ -20,7 +20,7 @@ fn a_failed_sync_is_never_tried_again() {
     .assert_eq(&sentence(&error));
     let operations = disk.operations();
     assert!(matches!(wal.sync(), Err(WriteError::Poisoned)));
-    assert!(matches!(wal.append(None, &[entry(1, 1, "a")]), Err(WriteError::Poisoned)));
+    assert!(matches!(wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]), Err(WriteError::Poisoned)));
     assert!(matches!(wal.mark_synced(), Err(WriteError::Poisoned)));
     assert!(matches!(wal.prepare_next(), Err(WriteError::Poisoned)));
     assert!(matches!(wal.prepare_step(), Err(WriteError::Poisoned)));
@@ -34,7 +34,7 @@ fn what_a_failed_sync_dropped_is_written_anew_before_it_counts() {
     let mut survived = 0;
     for bytes in [10, 600, 2000, 5000] {
         let (disk, mut wal) = new_log();
-        wal.append(None, &[entry(1, 1, vec![1; bytes])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(1, 1, vec![1; bytes])]).unwrap();
         disk.fail_next_sync();
         wal.sync().unwrap_err();
         let restored = reopen(&disk);
@@ -48,7 +48,7 @@ fn what_a_failed_sync_dropped_is_written_anew_before_it_counts() {
 #[test]
 fn a_written_tail_that_was_never_synced_is_durable_once_recovery_returns() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]).unwrap();
     // The process dies in the sync: all is written, nothing is synced.
     disk.crash_at(disk.operations() + 2, 0);
     wal.sync().unwrap_err();
@@ -118,7 +118,7 @@ fn each_operation_that_fails_stops_the_log_and_loses_nothing_synced() {
 #[test]
 fn a_full_disk_is_said_before_anything_is_promised_and_breaks_nothing() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, vec![1; 500])]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, vec![1; 500])]).unwrap();
     wal.sync().unwrap();
     disk.set_capacity_bytes(Some(1500));
     let write = [entry(2, 1, vec![2; 600])];
@@ -145,7 +145,7 @@ fn a_full_disk_is_said_before_anything_is_promised_and_breaks_nothing() {
 #[test]
 fn a_full_disk_in_the_middle_of_a_new_segment_breaks_nothing() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, vec![1; 600])]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, vec![1; 600])]).unwrap();
     // A file of 100 bytes is what an interrupted start of the next segment leaves.
     disk.plant(&segment(2), Some(vec![0; 100]));
     disk.set_capacity_bytes(Some(1200));
@@ -161,9 +161,9 @@ fn a_full_disk_in_the_middle_of_a_new_segment_breaks_nothing() {
 fn an_entry_above_the_limit_is_refused_whole() {
     let (disk, mut wal) = new_log();
     let huge = entry(2, 1, vec![0; quorate_storage::ENTRY_BYTES_MAX + 1]);
-    let error = wal.append(None, &[entry(1, 1, "a"), huge]).unwrap_err();
+    let error = wal.append(Some(vote(1, 0)), &[entry(1, 1, "a"), huge]).unwrap_err();
     assert!(matches!(error, WriteError::EntryTooLarge { .. }));
-    wal.append(None, &[entry(1, 1, "b")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "b")]).unwrap();
     wal.sync().unwrap();
     assert_eq!(reopen(&disk).entries, [entry(1, 1, "b")]);
 }
@@ -172,7 +172,7 @@ fn an_entry_above_the_limit_is_refused_whole() {
 fn a_write_above_a_records_limit_spans_several() {
     let (disk, mut wal) = new_log();
     let entries: Vec<_> = (1..=3).map(|index| entry(index, 1, vec![index as u8; 14 << 20])).collect();
-    wal.append(None, &entries).unwrap();
+    wal.append(Some(vote(1, 0)), &entries).unwrap();
     wal.sync().unwrap();
     assert_eq!(reopen(&disk).entries, entries);
 }

@@ -22,7 +22,7 @@ fn what_was_written_comes_back() {
 #[test]
 fn an_entry_at_or_below_the_end_truncates() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "c")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "c")]).unwrap();
     wal.append(Some(vote(2, 1)), &[entry(2, 2, "B")]).unwrap();
     wal.sync().unwrap();
     assert_eq!(reopen(&disk).entries, [entry(1, 1, "a"), entry(2, 2, "B")]);
@@ -33,7 +33,7 @@ fn a_record_larger_than_a_segment_gets_a_segment_of_its_size() {
     let (disk, mut wal) = new_log();
     let big = vec![7; 5000];
     for index in 1..=3 {
-        wal.append(None, &[entry(index, 1, &big)]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, &big)]).unwrap();
         wal.sync().unwrap();
         wal.mark_synced().unwrap();
         wal.prepare_next().unwrap();
@@ -44,7 +44,7 @@ fn a_record_larger_than_a_segment_gets_a_segment_of_its_size() {
 #[test]
 fn a_marker_is_written_once_and_survives_reopening() {
     let (disk, mut wal) = new_log();
-    wal.append(None, &[entry(1, 1, "a")]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, "a")]).unwrap();
     wal.sync().unwrap();
     wal.mark_synced().unwrap();
     let marked = wal.synced();
@@ -62,7 +62,7 @@ fn rotation_costs_no_filling_if_the_next_segment_is_prepared() {
     wal.prepare_next().unwrap();
     let names = disk.names();
     assert_eq!(names, ["log-0000000001", "log-0000000002"]);
-    wal.append(None, &[entry(1, 1, vec![1; 600])]).unwrap();
+    wal.append(Some(vote(1, 0)), &[entry(1, 1, vec![1; 600])]).unwrap();
     wal.sync().unwrap();
     let before = disk.operations();
     wal.append(None, &[entry(2, 1, vec![2; 600])]).unwrap();
@@ -84,7 +84,7 @@ fn preparing_in_steps_is_done_before_the_segment_is_full() {
     while wal.synced().segment == 1 {
         let before = next_size();
         index += 1;
-        wal.append(None, &[entry(index, 1, vec![1; 100_000])]).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(index, 1, vec![1; 100_000])]).unwrap();
         wal.sync().unwrap();
         if wal.synced().segment == 1 {
             wal.prepare_step().unwrap();
@@ -102,6 +102,13 @@ fn preparing_in_steps_is_done_before_the_segment_is_full() {
 fn a_gap_does_not_reach_the_disk() {
     let (_, mut wal) = new_log();
     let _ = wal.append(None, &[entry(2, 1, "a")]);
+}
+
+#[test]
+#[should_panic(expected = "a later term than the hard state")]
+fn an_entry_of_an_unknown_term_does_not_reach_the_disk() {
+    let (_, mut wal) = new_log();
+    let _ = wal.append(Some(vote(1, 1)), &[entry(1, 2, "a")]);
 }
 
 #[test]
@@ -145,7 +152,8 @@ fn write_of(
     sizes: &[usize],
     new_term: bool,
 ) -> (Option<HardState>, Vec<Entry>) {
-    let term = content.hard_state.term.0.max(1) + u64::from(new_term);
+    let new_term = new_term || content.hard_state.term.0 == 0;
+    let term = content.hard_state.term.0 + u64::from(new_term);
     let last = content.entries.len() as u64;
     let first = last.saturating_sub(if new_term { back } else { 0 }) + 1;
     let entries = sizes.iter().zip(first..).map(|(size, index)| entry(index, term, vec![index as u8; *size]));
