@@ -144,6 +144,8 @@ pub(crate) struct Recovered {
     pub(crate) marked: bool,
     /// The segment after that of `end`.
     pub(crate) next: Option<Unused>,
+    /// The highest claim that is left once the torn tail is cut.
+    pub(crate) claimed: LogOffset,
 }
 
 /// A segment without a record that counts.
@@ -180,6 +182,8 @@ pub(crate) struct Scan {
     next_bytes: u64,
     /// The highest claim of any valid record.
     synced: LogOffset,
+    /// The highest one outside of the torn tail.
+    claimed: LogOffset,
     /// The last segment that was given.
     segment: u64,
 }
@@ -203,6 +207,7 @@ impl Scan {
             marked: false,
             next_bytes: 0,
             synced: LogOffset::default(),
+            claimed: LogOffset::default(),
             segment: 0,
         }
     }
@@ -275,6 +280,7 @@ impl Scan {
             tail: self.bytes[known..end].to_vec(),
             next: self.next,
             marked: self.marked,
+            claimed: self.claimed,
         }))
     }
 
@@ -329,7 +335,8 @@ impl Scan {
         while at + HEAD_BYTES <= bytes.len() {
             at += match self.read(LogOffset::new(number, at as u64), &bytes[at..])? {
                 Some(record) => {
-                    self.claim(record.head.synced);
+                    // If all of it turns out to be a torn tail, this claim is cut with it.
+                    self.synced = self.synced.max(record.head.synced);
                     record.bytes
                 }
                 None => ALIGNMENT,
@@ -407,6 +414,7 @@ impl Scan {
 
     fn claim(&mut self, synced: LogOffset) {
         self.synced = self.synced.max(synced);
+        self.claimed = self.claimed.max(synced);
     }
 
     fn missing(&self, segment: u64) -> LogError {

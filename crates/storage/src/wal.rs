@@ -125,6 +125,8 @@ pub struct Wal {
     number: u64,
     checksum: u32,
     synced: LogOffset,
+    /// See [`Wal::claimed`].
+    claimed: LogOffset,
     /// Nothing but a marker came after the last sync of a write.
     marked: bool,
     sealed: bool,
@@ -175,6 +177,7 @@ impl Wal {
             number: 0,
             checksum: 0,
             synced: LogOffset::new(1, 0),
+            claimed: LogOffset::new(1, 0),
             marked: false,
             sealed: false,
             next: None,
@@ -229,6 +232,7 @@ impl Wal {
             number: recovered.number,
             checksum: recovered.checksum,
             synced: end,
+            claimed: recovered.claimed,
             marked: recovered.marked,
             sealed: recovered.sealed,
             next,
@@ -292,6 +296,8 @@ impl Wal {
         self.written = self.end().offset;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        // All records of the buffer have named this one.
+        self.claimed = self.synced;
         self.synced = self.end();
         Ok(())
     }
@@ -346,6 +352,13 @@ impl Wal {
     /// Up to where the log is synced.
     pub fn synced(&self) -> LogOffset {
         self.synced
+    }
+
+    /// Up to where the files themselves say that the log is synced: the highest claim that a restart would find
+    /// now. Rot below it is damage; rot at or above it looks like a torn tail, until [`Wal::mark_synced`].
+    /// Where there is no claim yet (offset 0 of segment 1), the identity of a founded folder claims the header.
+    pub fn claimed(&self) -> LogOffset {
+        self.claimed
     }
 
     fn append_record(&mut self, hard_state: Option<HardState>, entries: &[Entry]) -> Result<(), WriteError> {
@@ -404,6 +417,7 @@ impl Wal {
         match NextSegment::begin(&*self.disk, self.segment + 1, size) {
             Ok(next) => {
                 self.next = Some(next);
+                self.claimed = self.claimed.max(LogOffset::new(self.segment, 1));
                 Ok(())
             }
             Err(error) => Err(self.poison_unless_full(error)),

@@ -7,7 +7,8 @@ use quorate_raft::{Entry, Payload};
 use quorate_storage::{Cut, Incarnation, LogError, OpenError, Outcome, SimDisk, Wal, WalConfig};
 
 use crate::support::{
-    Content, config, entry, existing, new_log, open, record_offsets, seal_checksum, segment, sentence, vote,
+    Content, Step, config, entry, existing, new_log, open, record_offsets, seal_checksum, segment, sentence,
+    vote, workload,
 };
 
 /// Two segments and a prepared third; the last write is `marked` or not.
@@ -78,6 +79,57 @@ fn every_flipped_bit_below_a_marker_is_refused() {
         }
     }
     assert!(refused > 4000, "{refused}");
+}
+
+/// What the log says of itself is what recovery finds: at each step of many runs, after crashes too.
+#[test]
+fn a_log_knows_what_it_claims() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, &config()).unwrap();
+        for step in workload(seed, 60) {
+            let _ = match step {
+                Step::Append(hard_state, entries) => wal.append(hard_state, &entries),
+                Step::Sync => wal.sync(),
+                Step::Mark => wal.mark_synced(),
+                Step::Prepare => wal.prepare_next(),
+                Step::Piece => wal.prepare_step(),
+                Step::Reopen => {
+                    wal.sync().unwrap();
+                    wal = open(&disk, &existing()).unwrap().0;
+                    Ok(())
+                }
+            };
+            check_claim(&disk, &wal);
+            // A torn tail takes its claims with it.
+            let torn = disk.fork();
+            if wal.claimed().offset > 1 {
+                torn.flip_bit(&segment(wal.claimed().segment), wal.claimed().offset, 0);
+            }
+            let (wal, _) = open(&torn, &existing()).unwrap();
+            check_claim(&torn, &wal);
+            seen.insert(wal.claimed().offset.min(2));
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2], "a segment's beginning, its file, a record");
+}
+
+/// Bytes of a segment's header.
+const HEADER_BYTES: u64 = 152;
+
+fn check_claim(disk: &SimDisk, wal: &Wal) {
+    let disk = disk.fork();
+    disk.flip_bit(&segment(1), 0, 0);
+    match judge(&disk) {
+        // That there is a header is what a founded identity says, where the log does not yet.
+        Err(LogError::Damaged(damage)) if wal.claimed().offset == 0 && wal.claimed().segment == 1 => {
+            assert_eq!((damage.synced.segment, damage.synced.offset), (1, HEADER_BYTES));
+        }
+        Err(LogError::Damaged(damage)) => assert_eq!(damage.synced, wal.claimed()),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("the first record of the log is not missed"),
+    }
 }
 
 #[test]
