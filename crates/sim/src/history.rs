@@ -217,6 +217,7 @@ pub struct OperationId(pub usize);
 #[derive(Debug, Default)]
 pub struct History {
     operations: Vec<Operation>,
+    completed: usize,
     stamp: u64,
 }
 
@@ -262,6 +263,7 @@ impl History {
         operation.returned = Some(stamp);
         operation.returned_at = now;
         operation.outcome = outcome;
+        self.completed += usize::from(operation.is_complete());
     }
 
     /// The token of an operation that had none, or another one, is this.
@@ -277,6 +279,11 @@ impl History {
     /// The keys that were named, in order.
     pub fn keys(&self) -> BTreeSet<Bytes> {
         self.operations.iter().map(|operation| operation.key.clone()).collect()
+    }
+
+    /// How many have returned with a known outcome.
+    pub fn completed(&self) -> usize {
+        self.completed
     }
 
     /// All operations, in the order of their calls.

@@ -33,6 +33,7 @@ pub mod run;
 pub mod sabotage;
 pub mod schedule;
 pub mod shell;
+pub mod speed;
 pub mod trace;
 pub mod wires;
 pub mod workload;

@@ -13,6 +13,7 @@ use quorate_sim::liveness::ELECTION_TIMEOUT;
 use quorate_sim::run::{Report, run};
 use quorate_sim::sabotage;
 use quorate_sim::schedule::SECOND;
+use quorate_sim::speed::{self, CALM_OPERATIONS_A_SECOND_MIN, Calm};
 use quorate_sim::trace::{LEGEND, Trace};
 
 /// Runs whole clusters on a virtual clock, breaks what can break, and checks what was promised.
@@ -83,6 +84,15 @@ enum Command {
     },
     /// Takes every order of events of three real nodes, within the larger bounds; minutes, and some memory.
     Explore,
+    /// Measures the simulator on one thread, in one fixed setting: five servers, five Clerks, faults and checks on.
+    Speed {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many, one after the other.
+        #[arg(long, default_value_t = 10)]
+        count: u64,
+    },
     /// Runs one seed twice and compares the traces, byte for byte.
     Determinism {
         /// Which.
@@ -111,6 +121,7 @@ fn main() -> ExitCode {
             sabotage::command::one(&mut out, &name.unwrap_or_default(), from, seeds)
         }
         Command::Explore => explore_all(&mut out),
+        Command::Speed { from, count } => speed(&mut out, from, count),
         Command::Determinism { seed } => twice(&mut out, seed),
     };
     // A reader that closes the pipe early (`| head`) has seen enough.
@@ -166,6 +177,7 @@ struct Totals {
     simulated: u64,
     operations: usize,
     crashes: u64,
+    partitions: u64,
     served_quickly: u64,
 }
 
@@ -176,6 +188,7 @@ impl Totals {
         self.simulated += report.simulated;
         self.operations += report.operations.1;
         self.crashes += report.counts.crashes;
+        self.partitions += report.counts.partitions;
         self.served_quickly +=
             u64::from(report.served_after.is_some_and(|after| after <= 2 * ELECTION_TIMEOUT));
     }
@@ -232,6 +245,40 @@ fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: 
         100.0 * totals.served_quickly as f64 / totals.seeds.max(1) as f64,
     )?;
     Ok(totals.violations == 0)
+}
+
+#[expect(clippy::disallowed_types, reason = "this is about real time")]
+fn speed(out: &mut impl io::Write, from: u64, count: u64) -> io::Result<bool> {
+    let mut totals = Totals::default();
+    let mut calm = Calm::default();
+    let began = std::time::Instant::now();
+    for seed in from..from.saturating_add(count) {
+        let (report, its_calm) = speed::run(seed);
+        totals.add(&report);
+        calm.lasted += its_calm.lasted;
+        calm.operations += its_calm.operations;
+        if report.violation.is_some() {
+            tell(out, &report)?;
+            return Ok(false);
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let simulated = totals.simulated as f64 / SECOND as f64;
+    let (calm_seconds, calm_rate) = (calm.lasted as f64 / SECOND as f64, calm.a_second());
+    writeln!(
+        out,
+        "{} runs of five servers and five Clerks from seed {from}, one after the other: {simulated:.1} simulated \
+         seconds in {seconds:.2} s, {:.0} simulated seconds a second; {} operations, {} crashes, {} partitions; \
+         while no fault was active ({calm_seconds:.1} simulated seconds) {} operations, {calm_rate:.1} a simulated \
+         second",
+        totals.seeds,
+        simulated / seconds,
+        totals.operations,
+        totals.crashes,
+        totals.partitions,
+        calm.operations,
+    )?;
+    Ok(calm_rate >= CALM_OPERATIONS_A_SECOND_MIN)
 }
 
 fn lab(out: &mut impl io::Write, name: Option<&str>, seed: u64) -> io::Result<bool> {

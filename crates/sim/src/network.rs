@@ -138,6 +138,11 @@ impl Network {
         !self.link(from, to).cut
     }
 
+    /// Whether messages pass from everybody to everybody.
+    pub fn is_whole(&self) -> bool {
+        self.links.iter().all(|link| !link.cut)
+    }
+
     /// Nothing goes wrong from now on.
     pub fn heal(&mut self) -> Vec<(HostIndex, HostIndex)> {
         self.options = self.options.without_faults();

@@ -36,11 +36,22 @@ pub fn run(seed: u64, trace: Trace) -> Report {
 }
 
 /// Runs a seed with given options.
-pub fn run_with(seed: u64, options: Options, prng: &mut Prng, mut trace: Trace) -> Report {
+pub fn run_with(seed: u64, options: Options, prng: &mut Prng, trace: Trace) -> Report {
+    run_watched(seed, options, prng, trace, |_| ())
+}
+
+/// Runs a seed with given options, and lets `watch` look on after each event of the fault phase.
+pub fn run_watched(
+    seed: u64,
+    options: Options,
+    prng: &mut Prng,
+    mut trace: Trace,
+    watch: impl Fn(&World),
+) -> Report {
     trace.line(0, format_args!("seed {seed}: {options:?}"));
     let mut world = World::new(options, prng, trace);
     // An assertion of the code under test is a finding like any other, and must not hide the trace.
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| whole(&mut world)));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| whole(&mut world, watch)));
     let (served_after, violation) = match outcome {
         Ok(Ok(served_after)) => (Some(served_after), None),
         Ok(Err(violation)) => (None, Some(violation)),
@@ -55,19 +66,23 @@ pub fn run_with(seed: u64, options: Options, prng: &mut Prng, mut trace: Trace) 
         let story = violation.to_string();
         world.line(format_args!("✗ {story}"));
     }
-    let operations = world.history().operations();
+    let operations = (world.history().operations().len(), world.history().completed());
     Report {
         seed,
         simulated: world.now(),
         served_after,
-        operations: (operations.len(), operations.iter().filter(|operation| operation.is_complete()).count()),
+        operations,
         counts: world.counts(),
         violation,
         trace: world.trace().text().to_owned(),
     }
 }
 
-fn whole(world: &mut World) -> Result<Micros, Violation> {
-    world.run_until(world.options.faults_last, |_| false)?;
+fn whole(world: &mut World, watch: impl Fn(&World)) -> Result<Micros, Violation> {
+    let look_on = |world: &World| {
+        watch(world);
+        false
+    };
+    world.run_until(world.options.faults_last, look_on)?;
     world.recover()
 }
