@@ -55,7 +55,8 @@ impl Shards {
     /// No keys. `seed` protects the hash tables from chosen keys; nothing that replicas must agree on depends on it.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Arc::default()).collect(),
+            // One empty shard for all, until they are written to: a start does not allocate thousands.
+            shards: vec![Arc::default(); SHARDS],
             hasher: FixedState::with_seed(seed),
             keys: 0,
             data_bytes: 0,
