@@ -6,7 +6,7 @@
 //! files behave alike until the folder is synced. A failed sync drops what it did not write: still readable,
 //! never durable unless it is written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -257,8 +257,7 @@ impl Disk for SimDisk {
         let error = |source: io::Error| DiskError::folder(DiskOperation::SyncFolder, source);
         let fate = state.next_fate().map_err(error)?;
         if matches!(fate, Fate::Done) && !state.has(DiskBug::SkipsFolderSyncs) {
-            state.synced_names = state.names.clone();
-            state.unsynced_names.clear();
+            state.sync_names();
         }
         fate.result().map_err(error)
     }
@@ -428,14 +427,26 @@ impl State {
     }
 
     fn free_bytes(&self) -> u64 {
-        let used: u64 =
-            self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.live.len() as u64).sum();
-        self.capacity_bytes.map_or(FREE_BYTES_UNLIMITED, |capacity| capacity.saturating_sub(used))
+        // A run of the simulator asks at every write, of hundreds of files, and has no limit.
+        let Some(capacity_bytes) = self.capacity_bytes else { return FREE_BYTES_UNLIMITED };
+        let files = self.names.values().filter_map(|id| self.files.get(id));
+        capacity_bytes.saturating_sub(files.map(|file| file.live.len() as u64).sum())
     }
 
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced_names.push(change);
+    }
+
+    /// A folder may hold hundreds of segments, so only what has changed is looked at.
+    fn sync_names(&mut self) {
+        let State { names, synced_names, unsynced_names, .. } = self;
+        for name in unsynced_names.drain(..).flat_map(NameChange::into_names) {
+            match names.get(&name) {
+                Some(file) => synced_names.insert(name, *file),
+                None => synced_names.remove(&name),
+            };
+        }
     }
 
     fn begin_life(&mut self) {
@@ -457,10 +468,10 @@ impl State {
                 change.apply(&mut names);
             }
         }
+        let named: BTreeSet<u64> = names.values().copied().collect();
+        self.files.retain(|id, _| named.contains(id));
         self.names = names.clone();
         self.synced_names = names;
-        let names = &self.names;
-        self.files.retain(|id, _| names.values().any(|named| named == id));
         for file in self.files.values_mut() {
             file.crash_power(survival, &mut draw);
         }
@@ -468,6 +479,14 @@ impl State {
 }
 
 impl NameChange {
+    fn into_names(self) -> impl Iterator<Item = String> {
+        let (name, other) = match self {
+            Self::Set(name, _) | Self::Removed(name) => (name, None),
+            Self::Renamed(from, to, _) => (from, Some(to)),
+        };
+        std::iter::once(name).chain(other)
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, u64>) {
         match self {
             Self::Set(name, file) => {
