@@ -204,6 +204,13 @@ pub enum ReplyError {
         /// The limit, in sessions.
         limit: u64,
     },
+    /// Not executed: the session would live too long after its last write.
+    TtlTooLong {
+        /// What was asked for, in milliseconds.
+        ttl_ms: u64,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
     /// Not executed: the leader, though known, did not get to it in time.
     TooSlow {
         /// The limit, in milliseconds.
@@ -260,6 +267,9 @@ impl fmt::Display for ReplyError {
                     f,
                     "TRYAGAIN sessions full: the cluster holds {limit} sessions; close some or let them expire"
                 )
+            }
+            Self::TtlTooLong { ttl_ms, limit_ms } => {
+                write!(f, "ERR session TTL of {ttl_ms} ms is above the limit of {limit_ms} ms")
             }
             Self::TooSlow { limit_ms } => {
                 write!(

@@ -35,7 +35,8 @@ use crate::command::{Command, Condition, Seq, SessionKey};
 
 const PAYLOAD_BATCH: u8 = 1;
 const PAYLOAD_FOUNDING: u8 = 2;
-const FOUNDING_VERSION: u16 = 1;
+/// Version 1 lacks the last of the limits.
+const FOUNDING_VERSION: u16 = 2;
 
 const ITEM_RUN: u8 = 1;
 const ITEM_OPEN_GATEWAY: u8 = 2;
@@ -74,6 +75,8 @@ pub struct StateLimits {
     pub session_ttl_ms: u64,
     /// Milliseconds after its last write at which a gateway's session expires.
     pub gateway_ttl_ms: u64,
+    /// Milliseconds that a client's session may name as its lifetime after its last write.
+    pub session_ttl_ms_max: u64,
 }
 
 impl Default for StateLimits {
@@ -86,6 +89,7 @@ impl Default for StateLimits {
             sessions_max: 100_000,
             session_ttl_ms: 3_600_000,
             gateway_ttl_ms: 60_000,
+            session_ttl_ms_max: 86_400_000,
         }
     }
 }
@@ -182,7 +186,7 @@ pub fn batch(stamp_ms: u64, items: &[Bytes]) -> Bytes {
 
 /// Lays out the payload of a founding entry.
 pub fn founding(limits: &StateLimits) -> Bytes {
-    let mut out = BytesMut::with_capacity(64);
+    let mut out = BytesMut::with_capacity(67);
     out.put_u8(PAYLOAD_FOUNDING);
     out.put_u16_le(FOUNDING_VERSION);
     for limit in limits.fields() {
@@ -192,7 +196,7 @@ pub fn founding(limits: &StateLimits) -> Bytes {
 }
 
 impl StateLimits {
-    fn fields(&self) -> [u64; 7] {
+    fn fields(&self) -> [u64; 8] {
         [
             self.key_bytes_max,
             self.value_bytes_max,
@@ -201,10 +205,11 @@ impl StateLimits {
             self.sessions_max,
             self.session_ttl_ms,
             self.gateway_ttl_ms,
+            self.session_ttl_ms_max,
         ]
     }
 
-    fn parse(reader: &mut Reader) -> Result<Self, Malformed> {
+    fn parse(reader: &mut Reader, version: u16) -> Result<Self, Malformed> {
         Ok(Self {
             key_bytes_max: reader.u64()?,
             value_bytes_max: reader.u64()?,
@@ -213,6 +218,7 @@ impl StateLimits {
             sessions_max: reader.u64()?,
             session_ttl_ms: reader.u64()?,
             gateway_ttl_ms: reader.u64()?,
+            session_ttl_ms_max: if version == 1 { u64::MAX } else { reader.u64()? },
         })
     }
 }
@@ -345,10 +351,11 @@ pub fn parse(payload: &Bytes) -> Result<EntryPayload, Malformed> {
             Ok(EntryPayload::Batch { stamp_ms, items: parse_items_from(reader)? })
         }
         PAYLOAD_FOUNDING => {
-            if reader.u16()? != FOUNDING_VERSION {
+            let version = reader.u16()?;
+            if !(1..=FOUNDING_VERSION).contains(&version) {
                 return Err(Malformed("a founding entry of another version"));
             }
-            let limits = StateLimits::parse(&mut reader)?;
+            let limits = StateLimits::parse(&mut reader, version)?;
             reader.end()?;
             Ok(EntryPayload::Founding(limits))
         }

@@ -18,6 +18,7 @@ use crate::machine::Machine;
 use crate::pending::{Connections, Reads, WaitingRead};
 use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
 use crate::sabotage::{self, Bug};
+use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::wire::PeerMessage;
 
@@ -126,7 +127,7 @@ impl Member {
         let Request { connection, tag, operation } = request;
         match operation {
             Operation::Read(query) => {
-                let limits = self.machine.limits().unwrap_or(&self.founding_limits);
+                let limits = self.limits();
                 if let Some(error) = query.keys().iter().find_map(|key| check_sizes(key, 0, limits).err()) {
                     out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(error) });
                     return;
@@ -156,15 +157,23 @@ impl Member {
                 let checksum = entry::checksum_of(&command);
                 Ok(LoggedWrite::Once { session: session.key, seq, acknowledged, checksum, command })
             }
-            Write::OpenSession { ttl_ms } => Ok(LoggedWrite::OpenSession { ttl_ms }),
+            Write::OpenSession { ttl_ms } => {
+                check_ttl(ttl_ms, self.limits()).map_err(Reply::Error)?;
+                Ok(LoggedWrite::OpenSession { ttl_ms })
+            }
             Write::CloseSession { session } if session.cluster != self.cluster => Err(Reply::Ok),
             Write::CloseSession { session } => Ok(LoggedWrite::CloseSession { session: session.key }),
         }
     }
 
+    /// What `apply` decides by; before it knows, what it most likely will.
+    fn limits(&self) -> &StateLimits {
+        self.machine.limits().unwrap_or(&self.founding_limits)
+    }
+
     /// Keeps out of the log what its apply would refuse anyway for its size alone.
     fn check_sizes(&self, command: &Command) -> Result<(), Reply> {
-        let limits = self.machine.limits().unwrap_or(&self.founding_limits);
+        let limits = self.limits();
         let error = match command {
             Command::Put { key, value, .. } | Command::Append { key, value } => {
                 check_sizes(key, value.len() as u64, limits).err()
@@ -219,7 +228,7 @@ impl Member {
             self.machine.expire(now_ms);
         }
         let is_leader_known = self.node.leader().is_some();
-        let gateway_ttl_ms = self.machine.limits().unwrap_or(&self.founding_limits).gateway_ttl_ms;
+        let gateway_ttl_ms = self.limits().gateway_ttl_ms;
         self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
         self.give_up_reads(is_leader_known, out);
         if !self.is_leader() {

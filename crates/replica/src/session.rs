@@ -102,7 +102,7 @@ impl Sessions {
     /// Opens a client's session.
     ///
     /// # Errors
-    /// Where the cluster holds as many as it may. None is evicted.
+    /// Where it would live too long, or the cluster holds as many as it may. None is evicted.
     pub(crate) fn open_client(
         &mut self,
         key: SessionKey,
@@ -113,6 +113,7 @@ impl Sessions {
         if self.clients() >= limits.sessions_max {
             return Err(ReplyError::SessionsFull { limit: limits.sessions_max });
         }
+        check_ttl(ttl_ms, limits)?;
         let ttl_ms = ttl_ms.unwrap_or(limits.session_ttl_ms);
         let deadline_ms = now_ms.saturating_add(ttl_ms);
         let client = Client { ttl_ms, deadline_ms, floor: Seq(0), replies: Replies::default() };
@@ -337,6 +338,14 @@ fn reply_checksum(reply: &Reply) -> u32 {
     }
 }
 
+/// Whether a session may live as long as it asks for.
+pub(crate) fn check_ttl(ttl_ms: Option<u64>, limits: &StateLimits) -> Result<(), ReplyError> {
+    match ttl_ms.filter(|ttl_ms| *ttl_ms > limits.session_ttl_ms_max) {
+        Some(ttl_ms) => Err(ReplyError::TtlTooLong { ttl_ms, limit_ms: limits.session_ttl_ms_max }),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,5 +481,17 @@ mod tests {
         let refused = sessions.open_client(SessionKey { index: 6, place: 0 }, None, 0, &limits);
         assert_eq!(refused, Err(ReplyError::SessionsFull { limit: 1 }));
         assert_eq!(sessions.clients(), 1);
+    }
+
+    /// Or a hundred thousand clients could fill the table for ever.
+    #[test]
+    fn a_lifetime_has_a_limit() {
+        let limits = StateLimits { session_ttl_ms_max: 2_000, ..StateLimits::default() };
+        let mut sessions = Sessions::default();
+        let refused = sessions.open_client(KEY, Some(2_001), 0, &limits);
+        assert_eq!(refused, Err(ReplyError::TtlTooLong { ttl_ms: 2_001, limit_ms: 2_000 }));
+        assert_eq!((sessions.clients(), sessions.next_deadline_ms()), (0, None));
+        sessions.open_client(KEY, Some(2_000), 0, &limits).unwrap();
+        assert_eq!(sessions.next_deadline_ms(), Some(2_000));
     }
 }

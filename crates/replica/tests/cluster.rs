@@ -9,7 +9,7 @@ use quorate_raft::{Index, NodeId, Payload, Restored, Role};
 use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
-use quorate_replica::entry::{self, EntryPayload, Item};
+use quorate_replica::entry::{self, EntryPayload, Item, StateLimits};
 use quorate_replica::replica::{DiskWrite, Notice};
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope};
@@ -300,6 +300,23 @@ fn a_session_expires_by_replicated_time() {
     assert_eq!(cluster.call(id(1), once(session, 3, 2, command)), expired);
     let sessions = |cluster: &Cluster| cluster.servers[&id(2)].replica.status().sessions;
     assert_eq!(sessions(&cluster), 0);
+}
+
+#[test]
+fn a_session_that_would_live_too_long_is_not_opened() {
+    let mut cluster = founded(3);
+    let open = |ttl_ms| Operation::Write(Write::OpenSession { ttl_ms: Some(ttl_ms) });
+    let day_ms = StateLimits::default().session_ttl_ms_max;
+    assert_eq!(day_ms, 86_400_000);
+    let before = cluster.servers[&cluster.leader()].replica.status().last;
+    for ttl_ms in [day_ms + 1, u64::MAX] {
+        let Reply::Error(error) = cluster.call(id(1), open(ttl_ms)) else { panic!("it was opened") };
+        assert_eq!(error, ReplyError::TtlTooLong { ttl_ms, limit_ms: day_ms });
+        assert!(error.to_string().starts_with("ERR ") && error.to_string().contains("86400000"), "{error}");
+    }
+    let after = cluster.servers[&cluster.leader()].replica.status().last;
+    assert_eq!(after, before, "what apply would refuse anyway came into the log");
+    assert!(matches!(cluster.call(id(1), open(day_ms)), Reply::Session(_)));
 }
 
 /// Only the log decides: what a server has not heard of yet is not "expired" to it.

@@ -168,13 +168,24 @@ fn a_batch_in_the_log() {
 fn a_founding_entry_in_the_log() {
     let payload = entry::founding(&StateLimits::default());
     expect![[r#"
-        0000  02 01 00 00 00 01 00 00 00 00 00 00 00 80 00 00  ................
+        0000  02 02 00 00 00 01 00 00 00 00 00 00 00 80 00 00  ................
         0010  00 00 00 00 04 00 00 00 00 00 00 00 00 00 01 00  ................
         0020  00 00 00 a0 86 01 00 00 00 00 00 80 ee 36 00 00  .............6..
-        0030  00 00 00 60 ea 00 00 00 00 00 00                 ...`.......
+        0030  00 00 00 60 ea 00 00 00 00 00 00 00 5c 26 05 00  ...`........\&..
+        0040  00 00 00                                         ...
     "#]]
     .assert_eq(&hexdump(&payload));
     assert_eq!(entry::parse(&payload), Ok(EntryPayload::Founding(StateLimits::default())));
+}
+
+/// Clusters that were founded before sessions had a longest lifetime have none, on every server.
+#[test]
+fn a_founding_entry_of_the_first_version() {
+    let mut payload = entry::founding(&StateLimits::default()).to_vec();
+    payload[1] = 1;
+    payload.truncate(payload.len() - 8);
+    let limits = StateLimits { session_ttl_ms_max: u64::MAX, ..StateLimits::default() };
+    assert_eq!(entry::parse(&Bytes::from(payload)), Ok(EntryPayload::Founding(limits)));
 }
 
 fn some_frames() -> Vec<Bytes> {

@@ -102,6 +102,7 @@ impl Outcome {
             | ReplyError::WindowFull { .. }
             | ReplyError::RepliesFull { .. }
             | ReplyError::SessionsFull { .. }
+            | ReplyError::TtlTooLong { .. }
             | ReplyError::SequenceReused { .. }
             | ReplyError::KeyTooLarge { .. }
             | ReplyError::ValueTooLarge { .. } => Self::NotExecuted,
