@@ -14,8 +14,9 @@ use crate::history::{self, Action, OperationId, Outcome};
 use crate::network::HostIndex;
 use crate::options::Options;
 use crate::prng::Prng;
+use crate::said::Asked;
 use crate::workload::Vocabulary;
-use crate::world::{ClientIndex, Happening, Phase, World};
+use crate::world::{ClientIndex, Happening, World};
 
 /// What kind of answer a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl ClerkClient {
     /// Whether there is a call to come and room for it.
     fn wants_call(&self, world: &World) -> bool {
         let is_told = self.script.as_ref().is_none_or(|script| !script.is_empty());
-        is_told && world.phase != Phase::Draining && self.calls.len() < self.depth
+        is_told && world.has_work() && self.calls.len() < self.depth
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -182,7 +183,7 @@ impl ClerkClient {
             }
         };
         if world.trace.is_on() {
-            world.line(format_args!("c{} → {server} {request:?}", self.client));
+            world.line(format_args!("c{} → {server} {}", self.client, Asked(request)));
         }
         let (question, operation) = translated(request);
         if let Some(Operation::Write(Write::Once {

@@ -8,7 +8,7 @@ use crate::invariants::Violation;
 use crate::options::Options;
 use crate::pipeliners::Pipeliner;
 use crate::prng::Prng;
-use crate::world::{ClientIndex, World};
+use crate::world::{ClientIndex, Happening, Phase, World};
 
 /// One client.
 #[derive(Debug)]
@@ -96,6 +96,26 @@ impl Client {
 impl World {
     pub(crate) fn client_wakes(&mut self, client: ClientIndex) {
         self.with_client(client, Client::wake);
+    }
+
+    /// Whether clients may begin something new.
+    pub(crate) fn has_work(&self) -> bool {
+        match (self.phase, self.options.workload.operations_max) {
+            (Phase::Draining, _) => false,
+            (Phase::Faulty | Phase::Healed, None) => true,
+            (Phase::Faulty, Some(most)) => (self.history.operations().len() as u64) < most,
+            // Service must be seen again; more would only make the history longer.
+            (Phase::Healed, Some(_)) => !self.has_served_since(self.healed_at),
+        }
+    }
+
+    /// Those who had nothing to do any more see whether there is something again.
+    pub(crate) fn wake_idle_clerks(&mut self) {
+        for client in 0..self.clients.len() {
+            if matches!(self.clients[client], Client::Clerk(_)) {
+                self.schedule.after(0, Happening::ClientWakes { client });
+            }
+        }
     }
 
     /// Lets a client act on the world that it is part of.

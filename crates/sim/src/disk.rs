@@ -8,8 +8,8 @@ use quorate_storage::identity;
 
 use crate::invariants::Violation;
 use crate::network::HostIndex;
+use crate::said::Span;
 use crate::schedule::{MS, Micros};
-use crate::shell::span;
 use crate::world::{Happening, Internal, World};
 
 /// How long a disk is idle before the log's synced end is marked.
@@ -45,10 +45,9 @@ impl World {
                 return self.disk_failed(host, &error);
             }
         }
-        if self.trace.is_on() {
+        if self.trace.has_all() {
             let process = self.hosts[host].process.as_ref().expect("checked above");
-            let writes = process.syncing.iter().map(|write| format!("{} {}", write.write, span(write)));
-            let writes = writes.collect::<Vec<_>>().join(", ");
+            let writes = spans(&process.syncing);
             self.line(format_args!("n{} ⇓ {writes}", host + 1));
         }
         let delay = self.sync_delay(host);
@@ -70,11 +69,13 @@ impl World {
             return self.crash_at_effect(host);
         }
         let last = writes.last().map(|write| write.write);
+        if self.trace.is_on() {
+            self.line(format_args!("n{} ⇩ {}", host + 1, spans(&writes)));
+        }
         for write in writes {
             self.send_all(host, write.send_after)?;
         }
         if let Some(last) = last {
-            self.line(format_args!("n{} ⇩ {last}", host + 1));
             self.give(host, Event::Persisted(last));
         }
         self.inside_after(host, IDLE_MS * MS, Internal::Idle { turn });
@@ -139,4 +140,8 @@ impl World {
         self.schedule.after(down, Happening::Start { host });
         Ok(())
     }
+}
+
+fn spans(writes: &[DiskWrite]) -> String {
+    writes.iter().map(|write| Span(write).to_string()).collect::<Vec<_>>().join(", ")
 }

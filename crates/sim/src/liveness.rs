@@ -39,6 +39,10 @@ impl World {
         self.heal();
         let healed = self.now();
         let operations = self.history.operations().len();
+        self.healed_at = operations;
+        if self.options.workload.operations_max.is_some() {
+            self.wake_idle_clerks();
+        }
         let is_served = move |world: &Self| world.has_served_since(operations);
         if !self.run_until(healed + SERVES_WITHIN, is_served)? {
             return self.is_not_live("no operation was served within 10 election timeouts");
@@ -83,7 +87,7 @@ impl World {
         }
     }
 
-    fn has_served_since(&self, operations: usize) -> bool {
+    pub(crate) fn has_served_since(&self, operations: usize) -> bool {
         self.history.operations()[operations..].iter().any(Operation::is_complete)
     }
 

@@ -2,16 +2,22 @@
 //! *swarm*: some faults entirely off, others wild, so that rare combinations meet. Carries nothing out.
 
 use quorate_storage::DiskBug;
+use serde::{Deserialize, Serialize};
 
+use crate::duration;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, SECOND};
 
 /// Everything that is drawn before a run begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
+    /// Another course of the same seed, under the same options; 0 is the seed's own.
+    pub luck: u64,
     /// Servers: 1, 3, 5 or 7.
     pub nodes: u64,
     /// How long faults last; the liveness phase follows.
+    #[serde(with = "duration")]
     pub faults_last: Micros,
     /// Messages between servers.
     pub network: NetworkOptions,
@@ -24,15 +30,19 @@ pub struct Options {
 }
 
 /// Messages between servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkOptions {
     /// The shortest time on the way.
+    #[serde(with = "duration")]
     pub delay_min: Micros,
     /// The longest, without the tail.
+    #[serde(with = "duration")]
     pub delay_max: Micros,
     /// The delay is multiplied by four with this probability, again and again up to [`Self::delay_cap`].
     pub tail: f64,
     /// No message is longer on the way.
+    #[serde(with = "duration")]
     pub delay_cap: Micros,
     /// A message is lost, silently.
     pub loss: f64,
@@ -45,19 +55,25 @@ pub struct NetworkOptions {
 }
 
 /// Disks and processors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostOptions {
     /// The shortest sync.
+    #[serde(with = "duration")]
     pub sync_min: Micros,
     /// The longest sync of a healthy disk.
+    #[serde(with = "duration")]
     pub sync_max: Micros,
     /// A sync takes [`Self::sync_slow`] instead, with this probability.
     pub slow_sync: f64,
     /// How long a slow sync takes.
+    #[serde(with = "duration")]
     pub sync_slow: Micros,
     /// The shortest time from an event's arrival to the step that takes it.
+    #[serde(with = "duration")]
     pub wake_min: Micros,
     /// The longest; what arrives meanwhile is stepped together.
+    #[serde(with = "duration")]
     pub wake_max: Micros,
     /// The clocks of two servers differ by up to this many milliseconds at the start.
     pub clock_offset_ms: u64,
@@ -76,39 +92,53 @@ pub struct HostOptions {
 }
 
 /// Faults that begin by themselves: the mean time between two, `None` where the fault is off.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FaultOptions {
     /// The process of one server dies; what it wrote stays readable.
+    #[serde(with = "duration::or_off")]
     pub process_crash: Option<Micros>,
     /// One server loses power; any subset of its unsynced sectors survives.
+    #[serde(with = "duration::or_off")]
     pub power_crash: Option<Micros>,
     /// All servers lose power, or all processes die, at one instant.
+    #[serde(with = "duration::or_off")]
     pub all_crash: Option<Micros>,
     /// The leader dies, of either cause.
+    #[serde(with = "duration::or_off")]
     pub leader_crash: Option<Micros>,
     /// A server stands still, wakes and finds its old messages waiting.
+    #[serde(with = "duration::or_off")]
     pub pause: Option<Micros>,
     /// Servers cannot reach each other, in one of several shapes.
+    #[serde(with = "duration::or_off")]
     pub partition: Option<Micros>,
     /// A partition has no shape, with this probability: each link in each direction is cut or not.
     pub odd_cuts: f64,
     /// A link breaks and is there again: what was on the way is lost, both ends see `LinkUp`.
+    #[serde(with = "duration::or_off")]
     pub link_reset: Option<Micros>,
     /// A clock jumps, by up to [`Self::clock_jump_ms`] in either direction.
+    #[serde(with = "duration::or_off")]
     pub clock_jump: Option<Micros>,
     /// How far clocks jump.
     pub clock_jump_ms: u64,
     /// A disk becomes slow for a while.
+    #[serde(with = "duration::or_off")]
     pub slow_disk: Option<Micros>,
     /// A server is down, paused or cut off for at least this long.
+    #[serde(with = "duration")]
     pub lasts_min: Micros,
     /// And at most this long.
+    #[serde(with = "duration")]
     pub lasts_max: Micros,
     /// A server that starts crashes again at once, with this probability (a crash loop).
     pub crash_again: f64,
     /// A sync fails, once, and the cache drops what it did not write: the process must end.
+    #[serde(with = "duration::or_off")]
     pub sync_failure: Option<Micros>,
     /// The folder of a server is lost, at most of a minority: it comes back with an empty one, and must not vote.
+    #[serde(with = "duration::or_off")]
     pub wipe: Option<Micros>,
     /// Servers that do not come back when the faults end, at most a minority: the others serve without them.
     pub lost: u64,
@@ -118,11 +148,13 @@ pub struct FaultOptions {
     /// What was asked of the servers when they were started.
     pub flags: Flags,
     /// A mistake of storage that all disks imitate.
+    #[serde(skip)]
     pub disk_bug: Option<DiskBug>,
 }
 
 /// Flags of the servers, where they are not the defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Flags {
     /// The shortest and the longest election timeout, in ticks.
     pub election_ticks: Option<(u32, u32)>,
@@ -133,7 +165,8 @@ pub struct Flags {
 }
 
 /// Clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WorkloadOptions {
     /// Clerks, one operation at a time each.
     pub clerks: u32,
@@ -141,7 +174,10 @@ pub struct WorkloadOptions {
     pub pipeliners: u32,
     /// Commands that a pipeliner has in flight at most.
     pub pipeline_depth: u32,
+    /// Operations that are called while faults last, at most. Afterwards clients go on until one is served.
+    pub operations_max: Option<u64>,
     /// A client waits at most this long before its next operation.
+    #[serde(with = "duration")]
     pub think_max: Micros,
     /// Keys that are only appended to, at one time.
     pub append_keys: u32,
@@ -156,10 +192,13 @@ pub struct WorkloadOptions {
     /// Bytes that pad a value, at most.
     pub padding_max: u64,
     /// A client's connection breaks: the mean time between two breaks of one client.
+    #[serde(with = "duration::or_off")]
     pub connection_cut: Option<Micros>,
     /// The shortest way between client and server.
+    #[serde(with = "duration")]
     pub delay_min: Micros,
     /// The longest.
+    #[serde(with = "duration")]
     pub delay_max: Micros,
     /// A request breaks its connection instead of arriving, with this probability.
     pub request_loss: f64,
@@ -168,6 +207,18 @@ pub struct WorkloadOptions {
 }
 
 impl Options {
+    /// The same with nothing that goes wrong.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        Self {
+            network: self.network.without_faults(),
+            host: self.host.without_faults(),
+            faults: FaultOptions::default(),
+            workload: self.workload.without_faults(),
+            ..self.clone()
+        }
+    }
+
     /// The swarm of a seed.
     pub fn swarm(prng: &mut Prng) -> Self {
         let nodes = match prng.below(20) {
@@ -185,7 +236,8 @@ impl Options {
             host = host.without_faults();
         }
         let workload = WorkloadOptions::swarm(prng);
-        Self { nodes, faults_last: prng.between(25, 40) * SECOND, network, host, faults, workload }
+        let faults_last = prng.between(25, 40) * SECOND;
+        Self { luck: 0, nodes, faults_last, network, host, faults, workload }
     }
 }
 
@@ -296,12 +348,19 @@ impl FaultOptions {
 }
 
 impl WorkloadOptions {
+    /// The same clients, patient, on connections that hold.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        Self { impatient: 0.0, connection_cut: None, request_loss: 0.0, answer_loss: 0.0, ..self.clone() }
+    }
+
     fn swarm(prng: &mut Prng) -> Self {
         let delay_min = prng.between(20, 300);
         Self {
             clerks: prng.between(2, 6) as u32,
             pipeliners: prng.between(0, 4) as u32,
             pipeline_depth: prng.between(1, 24) as u32,
+            operations_max: None,
             think_max: prng.between(5, 120) * MS,
             append_keys: prng.between(1, 4) as u32,
             mixed_keys: prng.between(1, 4) as u32,

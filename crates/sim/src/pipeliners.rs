@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::workload::Vocabulary;
-use crate::world::{ClientIndex, Happening, Phase, World};
+use crate::world::{ClientIndex, Happening, World};
 
 /// Silence after which a client gives its connection up; longer than a server holds and doubts a request.
 const PATIENCE: Micros = 12 * SECOND;
@@ -54,7 +54,7 @@ impl Pipeliner {
             world.hang_up(wire);
             self.forget();
         }
-        if world.phase == Phase::Draining {
+        if !world.has_work() {
             return;
         }
         let wire = match self.wire {
@@ -66,6 +66,9 @@ impl Pipeliner {
         };
         let room = self.depth.saturating_sub(self.outstanding.len()) as u64;
         for _ in 0..self.prng.between(0, room) {
+            if !world.has_work() {
+                break;
+            }
             let (key, action) = world.workload.next(self.client as u32, Vocabulary::Plain);
             self.ask(world, wire, key, action);
         }
@@ -113,7 +116,7 @@ impl Pipeliner {
         };
         let outcome = Outcome::of(reply);
         if world.trace.is_on() {
-            world.line(format_args!("c{} ← #{expected} {outcome}  {reply:?}", self.client));
+            world.line(format_args!("c{} ← #{expected} {outcome}", self.client));
         }
         let now = world.now();
         world.history.returned(now, id, outcome);

@@ -49,6 +49,9 @@ pub fn run_watched(
     watch: impl Fn(&World),
 ) -> Report {
     trace.line(0, format_args!("seed {seed}: {options:?}"));
+    if options.luck != 0 {
+        *prng = Prng::new(prng.draw() ^ options.luck);
+    }
     let mut world = World::new(options, prng, trace);
     // An assertion of the code under test is a finding like any other, and must not hide the trace.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| whole(&mut world, watch)));

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use quorate_raft::Role;
-use quorate_replica::replica::{Actions, Answer, Config, DiskWrite, Event, Notice, Replica, Request};
-use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
+use quorate_replica::wire::{self, PeerEnvelope};
 use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
 
 use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
 use crate::invariants::{View, Violation, answered};
 use crate::network::{Flight, HostIndex};
+use crate::said::Said;
 use crate::schedule::MS;
 use crate::world::{Happening, Internal, World};
 
@@ -130,8 +131,9 @@ impl World {
                 Err(Violation { invariant: "wire checksum", story })
             }
             Ok(envelope) => {
-                if self.trace.is_on() {
-                    self.line(format_args!("n{} ← n{} {}", to + 1, from + 1, Said(&envelope.message)));
+                let said = Said(&envelope.message);
+                if self.trace.has_all() || self.trace.is_on() && !said.is_routine() {
+                    self.line(format_args!("n{} ← n{} {said}", to + 1, from + 1));
                 }
                 self.give(to, Event::Peer(envelope));
                 Ok(())
@@ -260,13 +262,14 @@ impl World {
             wire::encode(&envelope, &mut bytes);
             self.counts.messages += 1;
             let flights = self.network.send(self.schedule.now(), host, to, &bytes.freeze());
-            if self.trace.is_on() {
+            let said = Said(&envelope.message);
+            if self.trace.has_all() || self.trace.is_on() && flights.len() != 1 && !said.is_routine() {
                 let fate = match flights.len() {
                     0 => "⇥",
                     1 => "→",
                     _ => "⇉",
                 };
-                self.line(format_args!("n{} {fate} n{} {}", host + 1, to + 1, Said(&envelope.message)));
+                self.line(format_args!("n{} {fate} n{} {said}", host + 1, to + 1));
             }
             for (at, flight) in flights {
                 self.schedule.at(at, Happening::Arrival(flight));
@@ -334,41 +337,14 @@ impl World {
         }
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);
-        let sign = if role_is_new && view.role == Role::Leader { "  ⇨ leader" } else { "" };
-        self.line(format_args!("{view}{sign}"));
+        if role_is_new || self.trace.has_all() {
+            let sign = if role_is_new && view.role == Role::Leader { "  ⇨ leader" } else { "" };
+            self.line(format_args!("{view}{sign}"));
+        }
         Ok(())
     }
 
     pub(crate) fn line(&mut self, what: std::fmt::Arguments<'_>) {
         self.trace.line(self.schedule.now(), what);
-    }
-}
-
-/// A message, short enough for a line.
-struct Said<'a>(&'a PeerMessage);
-
-impl std::fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use quorate_raft::{Body, Message};
-        match self.0 {
-            PeerMessage::Raft(Message { term, body: Body::Append { run, commit } }) => {
-                write!(f, "@{term} append {}+{} commit={commit}", run.base(), run.entries().len())
-            }
-            PeerMessage::Raft(Message { term, body }) => write!(f, "@{term} {body:?}"),
-            PeerMessage::Forward { items } => write!(f, "forward {} bytes", items.len()),
-            other @ (PeerMessage::ReadIndex { .. }
-            | PeerMessage::ReadIndexReply { .. }
-            | PeerMessage::Founding { .. }
-            | PeerMessage::Founded { .. }
-            | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),
-        }
-    }
-}
-
-/// The numbers of the entries of a write, for the trace.
-pub(crate) fn span(write: &DiskWrite) -> String {
-    match (write.entries.first(), write.entries.last()) {
-        (Some(first), Some(last)) => format!("{}..{}", first.position, last.position),
-        _ => format!("{:?}", write.hard_state),
     }
 }

@@ -156,6 +156,8 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) workload: Workload,
     pub(crate) history: History,
+    /// Operations that had been called when the faults ended.
+    pub(crate) healed_at: usize,
     pub(crate) invariants: Invariants,
     pub(crate) effects: Option<Effects>,
     pub(crate) shown: Vec<Option<View>>,
@@ -194,6 +196,7 @@ impl World {
             clients,
             workload,
             history: History::default(),
+            healed_at: 0,
             invariants: Invariants::new(count),
             effects: None,
             shown: vec![None; count],

@@ -43,6 +43,7 @@ pub(crate) struct Service {
 fn options(servers: usize, is_unreliable: bool) -> Options {
     let (delay_max, lost) = if is_unreliable { (WAY + DELAY_MAX, LOST) } else { (WAY, 0.0) };
     Options {
+        luck: 0,
         nodes: servers as u64,
         faults_last: Micros::MAX,
         network: NetworkOptions {
@@ -76,6 +77,7 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
             clerks: 0,
             pipeliners: 0,
             pipeline_depth: 1,
+            operations_max: None,
             think_max: 0,
             append_keys: 1,
             mixed_keys: 1,

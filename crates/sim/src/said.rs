@@ -1,0 +1,98 @@
+//! Messages in the words of a trace, each short enough for a line. Decides nothing.
+
+use std::fmt;
+
+use quorate_client::Request;
+use quorate_raft::{Body, Message};
+use quorate_replica::replica::DiskWrite;
+use quorate_replica::wire::PeerMessage;
+
+/// A message between servers.
+pub(crate) struct Said<'a>(pub(crate) &'a PeerMessage);
+
+impl Said<'_> {
+    /// Whether it is said again and again while nothing happens.
+    pub(crate) fn is_routine(&self) -> bool {
+        matches!(
+            self.0,
+            PeerMessage::Raft(Message { body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. }, .. })
+        )
+    }
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            PeerMessage::Raft(Message { term, body }) => {
+                write!(f, "@{term} ")?;
+                raft(f, body)
+            }
+            PeerMessage::Forward { items } => write!(f, "forward {} bytes", items.len()),
+            PeerMessage::ReadIndex { start, counter } => write!(f, "read index? {start}.{counter}"),
+            PeerMessage::ReadIndexReply { start, counter, index } => {
+                write!(f, "read index {start}.{counter} is {index}")
+            }
+            other @ (PeerMessage::Founding { .. }
+            | PeerMessage::Founded { .. }
+            | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),
+        }
+    }
+}
+
+fn raft(f: &mut fmt::Formatter<'_>, body: &Body) -> fmt::Result {
+    let answer = |granted: &bool| if *granted { "granted" } else { "refused" };
+    match body {
+        Body::PreVote { last } => write!(f, "pre-vote? last={last}"),
+        Body::PreVoteReply { granted } => write!(f, "pre-vote {}", answer(granted)),
+        Body::Vote { last } => write!(f, "vote? last={last}"),
+        Body::VoteReply { granted } => write!(f, "vote {}", answer(granted)),
+        Body::Append { run, commit } => {
+            write!(f, "append {}+{} commit={commit}", run.base(), run.entries().len())
+        }
+        Body::Appended { matched } => write!(f, "appended {matched}"),
+        Body::Rejected { base, hint } => write!(f, "rejected {base}, have {hint}"),
+        Body::Heartbeat { round, commit } => write!(f, "heartbeat round={} commit={commit}", round.0),
+        Body::HeartbeatReply { round, clock } => {
+            write!(f, "heartbeat answered round={} clock={clock}", round.0)
+        }
+    }
+}
+
+/// A Clerk's request; the call that it serves has a line of its own.
+pub(crate) struct Asked<'a>(pub(crate) &'a Request);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Request::Once { session, sequence, acknowledged, command: _ } => {
+                let session = String::from_utf8_lossy(&session.0);
+                // The cluster's number, which all sessions begin with, says nothing.
+                let short = session.split_once('-').map_or(session.as_ref(), |(_, short)| short);
+                write!(f, "session {short} #{sequence}, had answers up to #{acknowledged}")
+            }
+            other @ (Request::OpenSession { .. } | Request::CloseSession { .. } | Request::Read(_)) => {
+                write!(f, "{other:?}")
+            }
+        }
+    }
+}
+
+/// The positions of the entries of a write, and its term and vote if they are new.
+pub(crate) struct Span<'a>(pub(crate) &'a DiskWrite);
+
+impl fmt::Display for Span<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DiskWrite { write, hard_state, entries, .. } = self.0;
+        write!(f, "{write}")?;
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            write!(f, " {}..{}", first.position, last.position)?;
+        }
+        match hard_state {
+            None => Ok(()),
+            Some(hard_state) => match hard_state.vote {
+                Some(vote) => write!(f, " term={} vote={vote}", hard_state.term),
+                None => write!(f, " term={}", hard_state.term),
+            },
+        }
+    }
+}
