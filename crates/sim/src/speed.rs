@@ -21,6 +21,7 @@ pub const CALM_OPERATIONS_A_SECOND_MIN: f64 = 50.0;
 /// Five servers and five Clerks. What has moods in the swarm is in the milder one, but on; of the rest, the middle.
 pub fn setting() -> Options {
     Options {
+        luck: 0,
         nodes: 5,
         faults_last: FAULTS_LAST,
         network: NetworkOptions {
@@ -53,6 +54,7 @@ pub fn setting() -> Options {
             clerks: 5,
             pipeliners: 0,
             pipeline_depth: 0,
+            operations_max: None,
             think_max: 60 * MS,
             append_keys: 2,
             mixed_keys: 2,
