@@ -2,6 +2,7 @@
 //! commands, frames or consensus.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ use crate::{listener, transport};
 
 /// How long a server that was told to stop goes on answering what it has been asked.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+/// How long the other servers may take to say that this folder is none of theirs; without a word of them it is ready.
+const READY_WAIT: Duration = Duration::from_secs(1);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
 /// its ticks: by them it knows whether it still leads.
 const TURNS_PER_LOOK: u32 = 16;
@@ -187,10 +190,10 @@ async fn run_ports(
     tokio::task::spawn_local(transport::accept(Rc::clone(shared), peers));
     transport::dial(shared);
     let accepting = tokio::task::spawn_local(listener::accept(Rc::clone(shared), clients));
-    announce(config)?;
     let mut replica_loop = ReplicaLoop::new(shared, disk);
     tokio::select! {
         ended = replica_loop.run(first) => Ok(Some(ended)),
+        Err(error) = become_ready(shared) => Err(error),
         () = async {
             stop.await;
             info!("told to stop: answering what is in flight");
@@ -202,6 +205,17 @@ async fn run_ports(
 
 async fn bind(flag: &str, address: &Address) -> anyhow::Result<TcpListener> {
     listener::bind(address).await.with_context(|| format!("--{flag} {address}"))
+}
+
+/// Says that it is ready, leader or none; but not on the folder of another cluster, which only others can tell. Ends with
+/// an error, or never.
+async fn become_ready(shared: &Shared) -> anyhow::Result<Infallible> {
+    // Who is not there, or is silent, is not waited for any longer.
+    let _ = timeout(READY_WAIT, shared.peers.all_tried()).await;
+    if !shared.inbox.has_failed() {
+        announce(&shared.config)?;
+    }
+    std::future::pending().await
 }
 
 /// The one line on standard output.

@@ -170,6 +170,11 @@ impl Inbox {
         self.state.borrow_mut().failure.take()
     }
 
+    /// Whether the loop is about to end over [`Inbox::fail`].
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.borrow().failure.is_some()
+    }
+
     /// Takes no request any more, for good.
     pub(crate) fn close(&self) {
         self.state.borrow_mut().is_closed = true;

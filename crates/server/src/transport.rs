@@ -16,7 +16,7 @@ use std::rc::Rc;
 use quorate_raft::NodeId;
 use quorate_replica::wire::PeerEnvelope;
 use quorate_storage::ClusterId;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use acceptor::accept;
 pub(crate) use link::dial;
@@ -32,6 +32,8 @@ pub(crate) struct Peers {
     /// What other servers are told about where clients find this one.
     advertised: Address,
     links: BTreeMap<NodeId, Rc<Link>>,
+    /// A server was dialled for the first time.
+    tried: Notify,
     state: RefCell<PeersState>,
 }
 
@@ -51,7 +53,7 @@ impl Peers {
         let others = config.peers.iter().filter(|(peer, _)| **peer != config.id);
         let links =
             others.map(|(peer, address)| (*peer, Rc::new(Link::new(*peer, address.clone())))).collect();
-        Self { id: config.id, advertised, links, state: RefCell::default() }
+        Self { id: config.id, advertised, links, tried: Notify::new(), state: RefCell::default() }
     }
 
     /// Queues a message, or drops it if its way is down or full. [`Peers::flush`] sends it.
@@ -92,6 +94,13 @@ impl Peers {
         self.links.values().filter(|link| link.is_up()).count()
     }
 
+    /// Waits until each of the others was dialled once: it has greeted, or there is no way to it at the moment.
+    pub(crate) async fn all_tried(&self) {
+        while !self.links.values().all(|link| link.is_tried.get()) {
+            self.tried.notified().await;
+        }
+    }
+
     fn own_greeting(&self, to: NodeId, shared: &Shared) -> Greeting {
         let cluster = own_cluster(shared);
         Greeting { from: self.id, to, cluster, advertised: self.advertised.clone() }
@@ -127,7 +136,11 @@ impl Peers {
             );
             // If most members are of one other cluster, it is we who do not belong here.
             if agreeing * 2 > self.links.len() + 1 {
-                shared.inbox.fail(sentence.clone());
+                shared.inbox.fail(format!(
+                    "the data folder {} belongs to cluster {own}, and most of --peers to cluster {other}: start this \
+                     server with its --data folder of that cluster, or with its own cluster's --peers",
+                    shared.config.data.display()
+                ));
             }
             return Err(sentence);
         }

@@ -53,6 +53,8 @@ pub(crate) struct Link {
     state: RefCell<LinkState>,
     /// The other server is up: it has dialled us. Try again at once.
     pub(super) is_back: Notify,
+    /// It was dialled once, whatever came of it.
+    pub(super) is_tried: Cell<bool>,
     /// Its state was said in the log: once for each change.
     is_down_reported: Cell<bool>,
 }
@@ -78,6 +80,7 @@ impl Link {
             address,
             state: RefCell::default(),
             is_back: Notify::new(),
+            is_tried: Cell::new(false),
             is_down_reported: Cell::new(false),
         }
     }
@@ -251,7 +254,10 @@ pub(crate) fn dial(shared: &Rc<Shared>) {
 async fn keep_up(shared: Rc<Shared>, link: Rc<Link>) {
     let mut pause = PAUSE_MIN;
     loop {
-        match connect(&shared, &link).await {
+        let connected = connect(&shared, &link).await;
+        link.is_tried.set(true);
+        shared.peers.tried.notify_one();
+        match connected {
             Ok(stream) => {
                 pause = PAUSE_MIN;
                 info!("the way to node {} at {} is up", link.peer.get(), link.address);
