@@ -77,8 +77,12 @@ impl Folder {
         // The identity comes before the log, and founding after it: only a folder that has never been able to
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
-        let config =
-            WalConfig { owner: identity.incarnation, segment_bytes: config.segment_bytes, if_missing };
+        let config = WalConfig {
+            owner: identity.incarnation,
+            segment_bytes: config.segment_bytes,
+            if_missing,
+            snapshot: quorate_raft::Position::ZERO,
+        };
         let (wal, restored) = Wal::open(disk, &config)?;
         Ok(Self { identity, wal, restored, lock })
     }

@@ -17,6 +17,7 @@ pub mod sabotage;
 mod segment;
 mod sim_disk;
 mod sim_file;
+mod usage;
 mod wal;
 
 pub use disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};

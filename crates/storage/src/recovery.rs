@@ -12,10 +12,18 @@
 //! - a seal, the last record of a full segment, claims that the next segment's file exists;
 //! - the file of segment n claims the header of segment n-1, because that is synced before the file is made.
 
+use std::collections::VecDeque;
+
 use quorate_raft::{Entry, HardState, Index, Position, Term};
 
 use crate::identity::Incarnation;
-use crate::record::{self, ALIGNMENT, Body, HEAD_BYTES, LogOffset, NoRecord, Record, SegmentHeader};
+use crate::record::{
+    self, ALIGNMENT, Body, HEAD_BYTES, HEADER_RECORD_BYTES, LogOffset, NoRecord, Record, SegmentHeader,
+};
+use crate::usage::{Older, Usage};
+
+/// Above the numbers of all records and segments that a log can reach.
+const NUMBER_MAX: u64 = u64::MAX / 4;
 
 /// The log is not readable as it is. Nothing has been changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,13 +34,24 @@ pub enum LogError {
         .0.at, .0.synced, lost(.0.index)
     )]
     Damaged(Damage),
-    /// A segment's file is gone.
-    #[error("the file {file} of the log is missing. {}", lost(*.index))]
+    /// A segment's file is gone, and no snapshot covers what was in it; or that snapshot is gone.
+    #[error("the file {file} of the log is missing, and no snapshot makes up for it. {}", lost(*.index))]
     MissingSegment {
         /// Its name.
         file: String,
         /// The first index that may be lost.
         index: Index,
+    },
+    /// The snapshot that the log follows is gone.
+    #[error(
+        "the log begins at {at} behind the snapshot of index {}, and no snapshot in the folder reaches that: it is \
+         missing. {}", .snapshot.index.0, snapshot_lost()
+    )]
+    MissingSnapshot {
+        /// Where the log begins.
+        at: LogOffset,
+        /// What the snapshot held, at least.
+        snapshot: Position,
     },
     /// A segment's file was made shorter or longer by someone else.
     #[error("{file} has {found} bytes and was made with {expected}: it is damaged. {}", lost(*.index))]
@@ -92,6 +111,13 @@ fn lost(index: Index) -> String {
     )
 }
 
+/// What the loss of a snapshot means, and what to do: unlike the log it is the same on all servers.
+pub(crate) fn snapshot_lost() -> &'static str {
+    "No server may start on this folder as it is: keep a copy of it. An intact snapshot of the same cluster with the \
+     same or a higher index, from another server or from a copy of this folder, may be put beside or in its place; the \
+     votes are in the log, which must stay as it is"
+}
+
 /// Where synced bytes are not readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -126,9 +152,19 @@ pub enum Outcome {
 pub(crate) struct Recovered {
     pub(crate) outcome: Outcome,
     pub(crate) hard_state: HardState,
+    /// Before the first of the entries.
     pub(crate) base: Position,
+    /// What the last header calls the base.
+    pub(crate) reset: Position,
     pub(crate) last: Position,
     pub(crate) entries: Vec<Entry>,
+    /// The log goes on from the snapshot: it holds its position, with its term.
+    pub(crate) holds_snapshot: bool,
+    /// Segments whose content a snapshot covers, left over from a deletion.
+    pub(crate) left_over: Vec<u64>,
+    /// The segments before that of `end`.
+    pub(crate) older: VecDeque<Older>,
+    pub(crate) usage: Usage,
     /// The last record's number and checksum.
     pub(crate) number: u64,
     pub(crate) checksum: u32,
@@ -160,7 +196,17 @@ pub(crate) struct Unused {
 /// Takes the segments in order, then judges.
 pub(crate) struct Scan {
     owner: Incarnation,
+    /// The newest snapshot, or (0, 0).
+    snapshot: Position,
+    /// Before the first of the entries.
     base: Position,
+    /// What the last header calls the base: where the log was begun anew, or (0, 0).
+    reset: Position,
+    left_over: Vec<u64>,
+    /// The first segment at which the log cannot begin, because the snapshot ends before it.
+    uncovered: Option<u64>,
+    older: VecDeque<Older>,
+    usage: Usage,
     hard_state: HardState,
     last: Position,
     entries: Vec<Entry>,
@@ -189,10 +235,16 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(owner: Incarnation) -> Self {
+    pub(crate) fn new(owner: Incarnation, snapshot: Position, usage: Usage) -> Self {
         Self {
             owner,
+            snapshot,
             base: Position::ZERO,
+            reset: Position::ZERO,
+            left_over: Vec::new(),
+            uncovered: None,
+            older: VecDeque::new(),
+            usage,
             hard_state: HardState::default(),
             last: Position::ZERO,
             entries: Vec::new(),
@@ -212,13 +264,22 @@ impl Scan {
         }
     }
 
-    /// Reads the next segment.
+    /// A segment that only a deletion can have left over, because one behind it is missing.
+    pub(crate) fn left_over(&mut self, number: u64) {
+        self.left_over.push(number);
+    }
+
+    /// Reads the next segment. The first that counts may have any number, if a snapshot covers all before it.
     pub(crate) fn segment(&mut self, number: u64, bytes: Vec<u8>) -> Result<(), LogError> {
-        if number != self.segment + 1 {
-            return Err(self.missing(self.segment + 1));
-        }
         self.check_owner(number, &bytes)?;
-        if self.segment > 0 {
+        if self.segment == 0 {
+            if !self.is_beginning(number, &bytes)? {
+                self.left_over(number);
+                return Ok(());
+            }
+        } else if number != self.segment + 1 {
+            return Err(self.missing(self.segment + 1));
+        } else {
             // The file is made after the header of the segment before it was synced.
             self.claim(LogOffset::new(self.segment, 1));
         }
@@ -247,31 +308,68 @@ impl Scan {
         Ok(())
     }
 
+    /// Whether the log can begin with this segment: it is the first of all, or a snapshot covers all before it.
+    fn is_beginning(&mut self, number: u64, bytes: &[u8]) -> Result<bool, LogError> {
+        if number == 1 {
+            return Ok(true);
+        }
+        let place = LogOffset::new(number, 0);
+        if number > NUMBER_MAX {
+            return Err(self.senseless(place, "its number is one that no log reaches"));
+        }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(self.missing(self.uncovered.unwrap_or(number) - 1));
+        }
+        if let Some(Record { body: Body::Header(header), .. }) = self.read(place, bytes)?
+            && header.last.index > self.snapshot.index
+        {
+            self.uncovered.get_or_insert(number);
+            return Ok(false);
+        }
+        // What was before it was deleted only once its header was synced.
+        self.claim(LogOffset::new(number, HEADER_RECORD_BYTES as u64));
+        Ok(true)
+    }
+
     /// Says what it all means. `None` if there is no record at all and none is missed.
     pub(crate) fn judge(self) -> Result<Option<Recovered>, LogError> {
         if let Some(at) = self.broken
             && at < self.synced
         {
-            let damage = Damage { at, synced: self.synced, index: self.last.index.next() };
+            let damage = Damage { at, synced: self.synced, index: self.lost() };
             return Err(LogError::Damaged(damage));
         }
         if self.sealed && self.end.segment == self.segment {
             return Err(self.missing(self.segment + 1));
         }
         if self.number == 0 {
-            return Ok(None);
+            return match self.uncovered {
+                Some(number) => Err(self.missing(number - 1)),
+                None => Ok(None),
+            };
         }
         let index = self.last.index.next();
         let outcome = self.torn.map_or(Outcome::Clean, |at| Outcome::Torn(Cut { at, index }));
         let known = if self.synced.segment < self.end.segment { 0 } else { self.synced.min(self.end).offset };
         let end = usize::try_from(self.end.offset).expect("an offset in memory");
+        let holds_snapshot = self.holds(self.snapshot);
+        if !holds_snapshot && self.snapshot.index <= self.reset.index {
+            return Err(self.senseless(self.end, "the log begins behind another snapshot of that index"));
+        }
+        let mut usage = self.usage;
+        usage.cover(self.snapshot.index);
         let known = usize::try_from(known).expect("an offset in memory");
         Ok(Some(Recovered {
             outcome,
             hard_state: self.hard_state,
             base: self.base,
+            reset: self.reset,
             last: self.last,
             entries: self.entries,
+            holds_snapshot,
+            left_over: self.left_over,
+            older: self.older,
+            usage,
             number: self.number,
             checksum: self.checksum,
             end: self.end,
@@ -282,6 +380,15 @@ impl Scan {
             marked: self.marked,
             claimed: self.claimed,
         }))
+    }
+
+    fn holds(&self, position: Position) -> bool {
+        if position.index <= self.base.index {
+            return position == self.base;
+        }
+        let at =
+            usize::try_from(position.index.distance_from(self.base.index)).expect("entries in memory") - 1;
+        self.entries.get(at).is_some_and(|entry| entry.position == position)
     }
 
     fn check_owner(&self, number: u64, bytes: &[u8]) -> Result<(), LogError> {
@@ -302,7 +409,14 @@ impl Scan {
         while open && at < bytes.len() {
             let place = LogOffset::new(number, at as u64);
             let Some(record) = self.read(place, &bytes[at..])? else { break };
-            if record.head.number != self.number + 1 || record.head.previous_checksum != self.checksum {
+            let follows =
+                record.head.number == self.number + 1 && record.head.previous_checksum == self.checksum;
+            // What the first one follows is deleted.
+            let is_first = self.number == 0 && number > 1;
+            if is_first && !(number..NUMBER_MAX).contains(&record.head.number) {
+                return Err(self.senseless(place, "its number is one that no log reaches"));
+            }
+            if !is_first && !follows {
                 if at == 0 {
                     return Err(self.senseless(place, "this segment does not follow the one before it"));
                 }
@@ -315,13 +429,18 @@ impl Scan {
             self.number = record.head.number;
             self.checksum = record.checksum;
             at += record.bytes;
+            let size = record.bytes as u64;
             self.end = LogOffset::new(number, at as u64);
             self.sealed = matches!(record.body, Body::Seal { .. });
             self.marked = matches!(record.body, Body::Marker);
             open = !self.sealed;
             match record.body {
+                Body::Header(header) if is_first => self.first_header(place, &header, bytes.len() as u64)?,
                 Body::Header(header) => self.header(place, &header, bytes.len() as u64)?,
-                Body::Write { hard_state, entries } => self.write(place, hard_state, entries)?,
+                Body::Write { hard_state, entries } => {
+                    self.write(place, hard_state, entries)?;
+                    self.usage.add(self.last.index, size);
+                }
                 Body::Seal { next_bytes } => self.next_bytes = next_bytes,
                 Body::Marker => {}
             }
@@ -354,17 +473,54 @@ impl Scan {
         }
     }
 
+    /// The header of the first segment that is left says where the log begins.
+    fn first_header(&mut self, place: LogOffset, header: &SegmentHeader, found: u64) -> Result<(), LogError> {
+        self.check_length(place.segment, header.segment_bytes, found)?;
+        let SegmentHeader { hard_state, base, last, .. } = *header;
+        if base.index > last.index || last.term > hard_state.term {
+            return Err(self.senseless(place, "a segment header contradicts itself"));
+        }
+        self.hard_state = hard_state;
+        self.reset = base;
+        self.base = last;
+        self.last = last;
+        Ok(())
+    }
+
     fn header(&mut self, place: LogOffset, header: &SegmentHeader, found: u64) -> Result<(), LogError> {
         self.check_length(place.segment, header.segment_bytes, found)?;
         // What the header repeats is what the log before it has said.
-        if header.hard_state != self.hard_state || header.base != self.base {
+        if header.hard_state != self.hard_state {
             return Err(self.senseless(place, "a segment header contradicts the segment before it"));
         }
-        if header.last != self.last && header.last.index > header.base.index {
+        if place.segment > 1 {
+            let bytes = self.bytes.len() as u64;
+            self.older.push_back(Older { number: place.segment - 1, bytes, last: header.last });
+        }
+        if header.base != self.reset {
+            return self.begin_anew(place, header);
+        }
+        if header.last != self.last {
             return Err(
                 self.senseless(place, "a segment begins at another entry than the one before it ended with")
             );
         }
+        Ok(())
+    }
+
+    /// A header with another base: what was before it is dropped, and the log begins at a snapshot.
+    fn begin_anew(&mut self, place: LogOffset, header: &SegmentHeader) -> Result<(), LogError> {
+        let base = header.base;
+        if base != header.last || base.index <= self.reset.index || base.term > self.hard_state.term {
+            return Err(self.senseless(place, "a segment header moves the log's base to where it cannot be"));
+        }
+        if base.index > self.snapshot.index {
+            return Err(LogError::MissingSnapshot { at: place, snapshot: base });
+        }
+        self.reset = base;
+        self.base = base;
+        self.last = base;
+        self.entries.clear();
         Ok(())
     }
 
@@ -381,13 +537,20 @@ impl Scan {
             self.hard_state = hard_state;
         }
         let Some(first) = entries.first() else { return Ok(()) };
-        if first.position.index > self.last.index.next() || first.position.index <= self.base.index {
+        if first.position.index > self.last.index.next() || first.position.index <= self.reset.index {
             return Err(self.senseless(place, "entries are missing before it"));
         }
-        let keep = first.position.index.previous().distance_from(self.base.index);
-        self.entries.truncate(usize::try_from(keep).expect("entries in memory"));
-        let before = self.entries.last().map_or(self.base, |entry| entry.position);
-        self.last = before;
+        let sinks = first.position.index <= self.base.index;
+        if sinks {
+            // The header's last entry was truncated later, and the segments before it are deleted since: what
+            // stands before this write is covered by the snapshot, like this entry itself.
+            self.entries.clear();
+            self.last = Position::new(Term::ZERO, first.position.index.previous());
+        } else {
+            let keep = first.position.index.previous().distance_from(self.base.index);
+            self.entries.truncate(usize::try_from(keep).expect("entries in memory"));
+            self.last = self.entries.last().map_or(self.base, |entry| entry.position);
+        }
         for entry in &entries {
             if entry.position.index != self.last.index.next() || entry.position.term < self.last.term {
                 return Err(self.senseless(place, "its entries do not follow each other"));
@@ -400,6 +563,10 @@ impl Scan {
             }
             self.last = entry.position;
         }
+        let mut entries = entries.into_iter();
+        if sinks {
+            self.base = entries.next().map_or(self.base, |entry| entry.position);
+        }
         self.entries.extend(entries);
         Ok(())
     }
@@ -409,7 +576,7 @@ impl Scan {
             return Ok(());
         }
         let file = LogOffset::new(segment, 0).file();
-        Err(LogError::WrongLength { file, expected, found, index: self.last.index.next() })
+        Err(LogError::WrongLength { file, expected, found, index: self.lost() })
     }
 
     fn claim(&mut self, synced: LogOffset) {
@@ -417,11 +584,16 @@ impl Scan {
         self.claimed = self.claimed.max(synced);
     }
 
+    /// The first index that may be lost: what the snapshot covers is not.
+    fn lost(&self) -> Index {
+        self.last.index.max(self.snapshot.index).next()
+    }
+
     fn missing(&self, segment: u64) -> LogError {
-        LogError::MissingSegment { file: LogOffset::new(segment, 0).file(), index: self.last.index.next() }
+        LogError::MissingSegment { file: LogOffset::new(segment, 0).file(), index: self.lost() }
     }
 
     fn senseless(&self, at: LogOffset, what: &'static str) -> LogError {
-        LogError::Senseless { at, what, index: self.last.index.next() }
+        LogError::Senseless { at, what, index: self.lost() }
     }
 }

@@ -7,6 +7,10 @@
 pub enum Bug {
     /// A segment is left for the next without a sync of its end.
     RotatesWithoutSync,
+    /// Segments are deleted before the header that repeats their hard state is synced.
+    DeletesBeforeHeader,
+    /// The log is kept although it does not hold the snapshot's position.
+    KeepsLogWithoutSnapshot,
 }
 
 #[cfg(not(feature = "sabotage"))]

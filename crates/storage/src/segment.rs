@@ -97,3 +97,8 @@ pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u64>, DiskError> {
     numbers.sort_unstable();
     Ok(numbers)
 }
+
+/// Where, among ascending numbers, the last run without a gap begins.
+pub(crate) fn last_run(numbers: &[u64]) -> usize {
+    numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]).map_or(0, |gap| gap + 1)
+}

@@ -5,9 +5,12 @@
 //! all of them; in idle moments [`Wal::mark_synced`] and [`Wal::prepare_next`], and where there are none
 //! [`Wal::prepare_step`].
 
+mod compaction;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use quorate_raft::{Entry, HardState, Position, Restored, Term};
+use quorate_raft::{Entry, HardState, Index, Position, Restored, Term};
 
 use crate::disk::{Disk, DiskError, DiskFile, read_file};
 use crate::identity::Incarnation;
@@ -18,7 +21,8 @@ use crate::record::{
 };
 use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan};
 use crate::sabotage::Bug;
-use crate::segment::{NextSegment, segments};
+use crate::segment::{NextSegment, last_run, segments};
+use crate::usage::{Older, Usage};
 
 /// Bytes of a segment, unless configured.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -46,6 +50,9 @@ pub struct WalConfig {
     pub segment_bytes: u64,
     /// What a folder without a log means.
     pub if_missing: IfMissing,
+    /// The newest snapshot of the folder, which is durable; (0, 0) if there is none. The log is recovered against
+    /// it: segments below it may be gone, and a log that does not hold it is dropped.
+    pub snapshot: Position,
 }
 
 /// What a folder without a log means.
@@ -109,6 +116,8 @@ pub enum WriteError {
 /// - Behind the last record its segment holds nothing but zeros.
 /// - A segment is begun only once all before it are synced; its file is there, filled and synced, before the
 ///   segment before it is sealed, and made only once the header of that one is synced.
+/// - A segment is deleted only once the header of one behind it, which repeats the hard state, is synced, and a
+///   snapshot covers what that header calls the log's last position.
 /// - After a failed write or sync it does nothing any more.
 pub struct Wal {
     disk: Arc<dyn Disk>,
@@ -132,8 +141,14 @@ pub struct Wal {
     sealed: bool,
     next: Option<NextSegment>,
     hard_state: HardState,
+    /// Where the log was begun anew, behind a snapshot; (0, 0) if never.
     base: Position,
     last: Position,
+    /// Nothing at or below this is ever truncated: a snapshot covers it.
+    floor: Index,
+    /// The segments before this one.
+    older: VecDeque<Older>,
+    usage: Usage,
     poisoned: bool,
     outcome: Outcome,
 }
@@ -147,8 +162,10 @@ impl Wal {
     pub fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
         assert!(config.segment_bytes >= SEGMENT_BYTES_MIN, "segments below their smallest size");
         let segments = segments(&*disk)?;
-        let mut scan = Scan::new(config.owner);
-        for number in &segments {
+        let mut scan = Scan::new(config.owner, config.snapshot, Usage::new(config.segment_bytes));
+        let (left_over, run) = segments.split_at(last_run(&segments));
+        left_over.iter().for_each(|number| scan.left_over(*number));
+        for number in run {
             let bytes = read_file(&*disk, &LogOffset::new(*number, 0).file())?;
             scan.segment(*number, bytes)?;
         }
@@ -157,7 +174,10 @@ impl Wal {
             (None, IfMissing::Create) => return Self::create(disk, config),
             (None, IfMissing::Refuse) => return Err(missing(segments.is_empty()).into()),
         };
-        Self::resume(disk, config, recovered)
+        let holds_snapshot = recovered.holds_snapshot;
+        let (mut wal, mut restored) = Self::resume(disk, config, recovered)?;
+        wal.follow_snapshot(config.snapshot, holds_snapshot, &mut restored)?;
+        Ok((wal, restored))
     }
 
     /// Begins a log.
@@ -184,13 +204,18 @@ impl Wal {
             hard_state: HardState::default(),
             base: Position::ZERO,
             last: Position::ZERO,
+            floor: Index::ZERO,
+            older: VecDeque::new(),
+            usage: Usage::new(segment_bytes),
             poisoned: false,
             outcome: Outcome::Clean,
             disk,
         };
         wal.encode_header();
         wal.sync()?;
-        Ok((wal, Restored::default()))
+        let mut restored = Restored::default();
+        wal.follow_snapshot(config.snapshot, config.snapshot == Position::ZERO, &mut restored)?;
+        Ok((wal, restored))
     }
 
     /// Goes on behind what recovery found.
@@ -221,6 +246,9 @@ impl Wal {
         };
         // A name that is seen may be the cache's only, too.
         disk.sync_folder()?;
+        for number in &recovered.left_over {
+            disk.remove(&LogOffset::new(*number, 0).file())?;
+        }
         let mut wal = Self {
             owner: config.owner,
             segment_bytes,
@@ -237,8 +265,11 @@ impl Wal {
             sealed: recovered.sealed,
             next,
             hard_state: recovered.hard_state,
-            base: recovered.base,
+            base: recovered.reset,
             last: recovered.last,
+            floor: Index::ZERO,
+            older: recovered.older,
+            usage: recovered.usage,
             poisoned: false,
             outcome: recovered.outcome,
             disk,
@@ -371,6 +402,7 @@ impl Wal {
         self.took_record();
         self.hard_state = hard_state.unwrap_or(self.hard_state);
         self.last = entries.last().map_or(self.last, |entry| entry.position);
+        self.usage.add(self.last.index, bytes);
         Ok(())
     }
 
@@ -387,6 +419,7 @@ impl Wal {
         // The next segment's header claims all of this one.
         self.sync()?;
         let next = self.next.take().expect("prepared above");
+        self.older.push_back(Older { number: self.segment, bytes: self.size, last: self.last });
         self.size = next.size();
         self.file = next.into_file();
         self.segment += 1;
@@ -476,7 +509,7 @@ impl Wal {
             assert!(new.term > old.term || keeps_vote, "a vote is taken back");
         }
         let Some(first) = entries.first() else { return };
-        assert!(first.position.index > self.base.index, "an entry below the log's base");
+        assert!(first.position.index > self.floor, "an entry below what a snapshot covers");
         assert!(first.position.index <= self.last.index.next(), "entries leave a gap");
         let term = hard_state.unwrap_or(self.hard_state).term;
         for entry in entries {

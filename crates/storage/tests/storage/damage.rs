@@ -283,13 +283,13 @@ fn a_missing_segment_is_refused() {
     says(
         &judge(&without_third).unwrap_err(),
         &expect![[r#"
-        the file log-0000000002 of the log is missing. Entries from index 3 on may be
-        lost, and votes with them, so no server may start on this folder: keep it for
-        examination. The other servers hold the data, and go on as long as they are a
-        majority. This one may come back with a copy of its folder that was taken after
-        it last stopped; with an older copy, or with an empty folder, it would have
-        forgotten what it promised
-    "#]],
+            the file log-0000000002 of the log is missing, and no snapshot makes up for it.
+            Entries from index 3 on may be lost, and votes with them, so no server may start
+            on this folder: keep it for examination. The other servers hold the data, and go
+            on as long as they are a majority. This one may come back with a copy of its
+            folder that was taken after it last stopped; with an older copy, or with an empty
+            folder, it would have forgotten what it promised
+        "#]],
     );
     without_third.plant(&segment(1), None);
     assert!(matches!(judge(&without_third), Err(LogError::MissingSegment { .. })));

@@ -104,13 +104,13 @@ fn a_founded_folder_without_its_log_is_refused() {
         &disk,
         1,
         &expect![[r#"
-        the file log-0000000001 of the log is missing. Entries from index 1 on may be
-        lost, and votes with them, so no server may start on this folder: keep it for
-        examination. The other servers hold the data, and go on as long as they are a
-        majority. This one may come back with a copy of its folder that was taken after
-        it last stopped; with an older copy, or with an empty folder, it would have
-        forgotten what it promised
-    "#]],
+            the file log-0000000001 of the log is missing, and no snapshot makes up for it.
+            Entries from index 1 on may be lost, and votes with them, so no server may start
+            on this folder: keep it for examination. The other servers hold the data, and go
+            on as long as they are a majority. This one may come back with a copy of its
+            folder that was taken after it last stopped; with an older copy, or with an empty
+            folder, it would have forgotten what it promised
+        "#]],
     );
     disk.plant(&segment(1), Some(vec![0; 1024]));
     assert!(matches!(open(&disk, 1, 0), Err(FolderError::Log(_))));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy sees functions beside the tests as product code")]
 
 mod bugs;
+mod compaction;
 mod crash;
 mod damage;
 mod faults;

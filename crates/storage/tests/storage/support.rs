@@ -9,7 +9,12 @@ use quorate_storage::{IfMissing, Incarnation, OpenError, SEGMENT_BYTES_MIN, SimD
 pub(crate) const OWNER: Incarnation = Incarnation(0x1234_5678_9abc_def0);
 
 pub(crate) fn config() -> WalConfig {
-    WalConfig { owner: OWNER, segment_bytes: SEGMENT_BYTES_MIN, if_missing: IfMissing::Create }
+    WalConfig {
+        owner: OWNER,
+        segment_bytes: SEGMENT_BYTES_MIN,
+        if_missing: IfMissing::Create,
+        snapshot: Position::ZERO,
+    }
 }
 
 /// A log that must be there.

@@ -1,0 +1,249 @@
+//! A log behind a snapshot: what is deleted, what must stay, and what a log is worth that does not hold it.
+
+use quorate_raft::{Entry, Index, Position, Restored, Term};
+use quorate_storage::{LogError, OpenError, SimDisk, Wal, WalConfig};
+
+use crate::support::{Content, entry, existing, new_log, open, segment, vote};
+
+fn at(index: u64, term: u64) -> Position {
+    Position::new(Term(term), Index(index))
+}
+
+/// A log that must be there, behind a snapshot.
+fn behind(snapshot: Position) -> WalConfig {
+    WalConfig { snapshot, ..existing() }
+}
+
+/// Entries 1 to `count` of term 1, each of which nearly fills a third of a segment.
+fn thirds(count: u64) -> (SimDisk, Wal, Content) {
+    let (disk, mut wal) = new_log();
+    let mut content = Content::default();
+    for index in 1..=count {
+        let write = ((index == 1).then(|| vote(1, 2)), [entry(index, 1, [index as u8; 150])]);
+        wal.append(write.0, &write.1).unwrap();
+        wal.sync().unwrap();
+        content.write(write.0, &write.1);
+    }
+    (disk, wal, content)
+}
+
+fn above(content: &Content, base: Position) -> Vec<Entry> {
+    content.entries.iter().filter(|entry| entry.position.index > base.index).cloned().collect()
+}
+
+fn reopened(disk: &SimDisk, snapshot: Position) -> (Wal, Restored) {
+    let disk = disk.fork();
+    // What was deleted stays deleted.
+    disk.crash_power(1);
+    let (mut wal, restored) = open(&disk, &behind(snapshot)).unwrap();
+    let claimed = wal.claimed();
+    // Whatever was found, it is there again, and the log goes on.
+    let next = entry(wal.last().index.next().0, restored.hard_state.term.0, [7; 500]);
+    wal.append(None, std::slice::from_ref(&next)).unwrap();
+    wal.sync().unwrap();
+    disk.crash_power(0);
+    let (wal, again) = open(&disk, &behind(snapshot)).unwrap();
+    assert!(wal.claimed() >= claimed);
+    assert_eq!(again.hard_state, restored.hard_state);
+    assert_eq!(again.base, restored.base);
+    assert_eq!(again.entries, [restored.entries.clone(), vec![next]].concat());
+    (wal, restored)
+}
+
+#[test]
+fn covered_segments_are_deleted_whole_and_the_vote_stays() {
+    let (disk, mut wal, content) = thirds(12);
+    assert_eq!(disk.names().len(), 4);
+    let before = (wal.log_bytes(), wal.file_bytes());
+    assert_eq!(before.1, 4096);
+    for covered in 1..=12 {
+        // As far as `through`, not as far as the snapshot.
+        assert_eq!(
+            wal.compact(at(12, 1), Index(covered - 1)).unwrap(),
+            usize::from(covered % 3 == 1 && covered > 1)
+        );
+        let first = disk.names()[0].clone();
+        let (_, restored) = reopened(&disk, at(12, 1));
+        assert_eq!(restored.hard_state, vote(1, 2));
+        assert!(restored.base.index.0 < covered, "nothing above was deleted");
+        assert_eq!(restored.entries, above(&content, restored.base), "{first}");
+    }
+    assert_eq!(disk.names(), [segment(4)]);
+    assert_eq!(wal.log_bytes(), 0);
+}
+
+#[test]
+fn bytes_are_counted_behind_the_snapshot() {
+    let (disk, mut wal, _) = thirds(10);
+    let record = wal.log_bytes() / 10;
+    assert!((200..300).contains(&record));
+    wal.compact(at(4, 1), Index(4)).unwrap();
+    assert_eq!(wal.log_bytes(), record * 6);
+    disk.crash_process();
+    let (wal, restored) = open(&disk, &behind(at(4, 1))).unwrap();
+    assert_eq!(wal.log_bytes(), record * 6);
+    assert_eq!(restored.base, at(3, 1));
+    assert_eq!(
+        wal.file_bytes(),
+        disk.names().iter().map(|name| disk.content(name).unwrap().len() as u64).sum()
+    );
+}
+
+/// With segments of their smallest size, the files of a log that is covered whole are less than two of them.
+#[test]
+fn a_covered_segment_that_is_half_full_is_left_early() {
+    let (disk, mut wal, _) = thirds(5);
+    assert_eq!(disk.names(), [segment(1), segment(2)]);
+    assert_eq!(wal.compact(at(5, 1), Index(5)).unwrap(), 2);
+    assert_eq!(disk.names(), [segment(3)]);
+    assert_eq!(wal.compact(at(5, 1), Index(5)).unwrap(), 0, "once");
+    let (_, restored) = reopened(&disk, at(5, 1));
+    assert_eq!((restored.base, restored.entries.len(), restored.hard_state), (at(5, 1), 0, vote(1, 2)));
+}
+
+/// Entry 3 of term 1 is the last when segment 2 begins, and is truncated in it; then segment 1 goes.
+#[test]
+fn the_entry_behind_which_a_log_begins_may_have_been_truncated() {
+    let (disk, mut wal, mut content) = thirds(3);
+    for write in [
+        (Some(vote(2, 1)), vec![entry(4, 2, [4; 150])]),
+        (None, vec![entry(2, 2, [2; 150]), entry(3, 2, "three"), entry(4, 2, "four")]),
+    ] {
+        wal.append(write.0, &write.1).unwrap();
+        content.write(write.0, &write.1);
+    }
+    wal.sync().unwrap();
+    assert_eq!(wal.compact(at(3, 2), Index(3)).unwrap(), 1);
+    assert_eq!(disk.names(), [segment(2)]);
+    let (_, restored) = reopened(&disk, at(3, 2));
+    assert_eq!(restored.base, at(2, 2));
+    assert_eq!(restored.entries, above(&content, at(2, 2)));
+}
+
+/// Nothing orders the deletions of several files in a power cut: whichever of them are back, the log is the same.
+#[test]
+fn any_of_the_deleted_segments_may_come_back() {
+    let (disk, mut wal, content) = thirds(12);
+    let deleted: Vec<_> = (1..=3).map(|number| (segment(number), disk.content(&segment(number)))).collect();
+    wal.compact(at(10, 1), Index(10)).unwrap();
+    assert_eq!(disk.names(), [segment(4)]);
+    for back in 0..8 {
+        let disk = disk.fork();
+        for (number, (name, bytes)) in deleted.iter().enumerate() {
+            disk.plant(name, if back >> number & 1 == 1 { bytes.clone() } else { None });
+        }
+        let (_, restored) = reopened(&disk, at(10, 1));
+        assert_eq!(restored.hard_state, vote(1, 2), "{back}");
+        assert_eq!(restored.entries, above(&content, restored.base), "{back}");
+        // What stands before a gap is removed.
+        let (_, _) = open(&disk, &behind(at(10, 1))).unwrap();
+        let numbers: Vec<_> = (1..=4).filter(|number| disk.content(&segment(*number)).is_some()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    }
+}
+
+/// Segment 3 began behind an uncovered entry that was truncated later: the log can only begin at segment 4.
+#[test]
+fn a_deletion_may_bring_back_a_segment_that_cannot_be_the_first() {
+    let (disk, mut wal, mut content) = thirds(3);
+    for write in [(Some(vote(2, 1)), vec![entry(4, 2, [4; 150]), entry(2, 2, [2; 500])])] {
+        for entry in write.1 {
+            wal.append(write.0, std::slice::from_ref(&entry)).unwrap();
+            content.write(write.0, &[entry]);
+        }
+    }
+    wal.append(None, &[entry(3, 2, [3; 700])]).unwrap();
+    content.write(None, &[entry(3, 2, [3; 700])]);
+    wal.sync().unwrap();
+    assert_eq!(disk.names().len(), 4);
+    let third = disk.content(&segment(3));
+    assert_eq!(wal.compact(at(2, 2), Index(2)).unwrap(), 3);
+    disk.plant(&segment(3), third);
+    let (_, restored) = reopened(&disk, at(2, 2));
+    assert_eq!((restored.base, restored.hard_state), (at(2, 2), vote(2, 1)));
+    assert_eq!(restored.entries, above(&content, at(2, 2)));
+}
+
+#[test]
+fn a_segment_that_no_snapshot_covers_is_missed() {
+    let (disk, _, _) = thirds(12);
+    for (gone, snapshot) in [(1, 2), (2, 5), (3, 8)] {
+        let disk = disk.fork();
+        disk.plant(&segment(gone), None);
+        let refused = open(&disk, &behind(at(snapshot, 1))).err().expect("entries are missing");
+        let OpenError::Log(LogError::MissingSegment { file, index }) = refused else { panic!("{refused}") };
+        assert_eq!((file, index), (segment(gone), Index(snapshot + 1)));
+        // One more, and nothing is missing.
+        reopened(&disk, at(snapshot + 1, 1));
+    }
+    // The current one holds the newest vote: no snapshot makes up for it.
+    let (disk, mut wal, _) = thirds(4);
+    wal.prepare_next().unwrap();
+    wal.compact(at(4, 1), Index(3)).unwrap();
+    assert_eq!(disk.names(), [segment(2), segment(3)]);
+    disk.plant(&segment(2), None);
+    assert!(open(&disk, &behind(at(4, 1))).is_err());
+    disk.plant(&segment(2), Some(vec![0; 1024]));
+    assert!(open(&disk, &behind(at(4, 1))).is_err());
+    disk.plant(&segment(3), None);
+    assert!(open(&disk, &behind(at(4, 1))).is_err());
+}
+
+/// Safe and simple: what is damaged is damaged, also below the snapshot. A vote may be in there.
+#[test]
+fn damage_below_a_snapshot_is_damage() {
+    let (disk, _, _) = thirds(4);
+    disk.flip_bit(&segment(1), 700, 0);
+    assert!(matches!(open(&disk, &behind(at(3, 1))), Err(OpenError::Log(LogError::Damaged(_)))));
+}
+
+#[test]
+fn a_log_begins_anew_behind_a_snapshot_that_it_does_not_hold() {
+    for (snapshot, what) in [(at(9, 1), "ahead of the log"), (at(3, 2), "of another term")] {
+        let (disk, mut wal, _) = thirds(5);
+        wal.append(Some(vote(2, 3)), &[]).unwrap();
+        wal.sync().unwrap();
+        // By recovery, which finds it so;
+        let found = disk.fork();
+        let (_, restored) = reopened(&found, snapshot);
+        assert_eq!((restored.hard_state, restored.base), (vote(2, 3), snapshot), "{what}");
+        assert!(restored.entries.is_empty());
+        // and by the caller.
+        wal.reset_to(snapshot).unwrap();
+        assert_eq!((wal.last(), wal.log_bytes()), (snapshot, 0));
+        assert_eq!(disk.names(), [segment(3)]);
+        wal.append(None, &[entry(snapshot.index.0 + 1, 2, "next")]).unwrap();
+        wal.sync().unwrap();
+        let (_, restored) = reopened(&disk, snapshot);
+        assert_eq!((restored.hard_state, restored.base), (vote(2, 3), snapshot), "{what}");
+        assert_eq!(restored.entries, [entry(snapshot.index.0 + 1, 2, "next")]);
+    }
+}
+
+/// The snapshot came with a later term, and the write of that term was lost: this node has not voted in it.
+#[test]
+fn a_snapshot_of_a_later_term_raises_the_term() {
+    let (disk, _, _) = thirds(2);
+    let (_, restored) = reopened(&disk, at(9, 5));
+    assert_eq!((restored.hard_state, restored.base), (vote(5, 0), at(9, 5)));
+}
+
+/// The log that was begun anew needs its snapshot.
+#[test]
+fn a_missing_snapshot_is_missed() {
+    let (disk, mut wal, _) = thirds(5);
+    wal.reset_to(at(9, 1)).unwrap();
+    drop(wal);
+    assert_eq!(disk.names(), [segment(3)]);
+    // Before the old segments are deleted, and after.
+    for is_deleted in [false, true] {
+        let disk = disk.fork();
+        disk.crash_power(u64::from(is_deleted));
+        assert_eq!(disk.names().len(), if is_deleted { 1 } else { 3 });
+        let refused = open(&disk, &behind(at(8, 1))).err().expect("entry 9 is nowhere");
+        let OpenError::Log(error) = refused else { panic!("{refused}") };
+        assert_eq!(matches!(error, LogError::MissingSnapshot { .. }), !is_deleted, "{error}");
+        let (_, restored) = reopened(&disk, at(9, 1));
+        assert_eq!((restored.base, restored.entries.len()), (at(9, 1), 0));
+    }
+}
