@@ -7,6 +7,7 @@ mod basics;
 mod demo;
 mod failover;
 mod folders;
+mod impostors;
 mod load;
 mod redis_clients;
 mod scripts;
