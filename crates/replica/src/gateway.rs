@@ -6,8 +6,9 @@
 //! gaps ([`crate::session`]), so a lost message costs a resend, never an order.
 //!
 //! A command gets its sequence when it is sent for the first time. Before that it can be given up without a trace; after
-//! that it stays in the window until it has run, whoever still waits, or there would be a gap. Until then it is named by
-//! its *ticket*, which counts in the life of the process.
+//! that it stays in the window until it has run, whoever still waits, or there would be a gap: or until the window is full
+//! of what nobody waits for, and the session is left behind. Until it has a sequence it is named by its *ticket*, which
+//! counts in the life of the process.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -240,11 +241,27 @@ impl Gateway {
     /// The session is gone from the state. Everything of it that ran was resolved by the applies before, and a session
     /// that is gone never comes back: what is unresolved has certainly not run, and is sent under a new session.
     pub(crate) fn session_lost(&mut self) {
+        self.leave_session();
+    }
+
+    fn leave_session(&mut self) {
         self.session = None;
         self.nonce += 1;
         self.ever_sent = 0;
         self.timed_out = 0;
         self.begin_anew();
+    }
+
+    /// All that was sent is given up, and fills the window: clients that come now would not even be told so. It is
+    /// forgotten, and what comes is sent under a new session. What of the old one stands in the log before the new one
+    /// opens still runs, and nothing else of it ever does, because that opening closes it: so it was in doubt, as its
+    /// clients were told, and nothing of it overtakes what comes after.
+    fn forget_sent(&mut self) {
+        for slot in self.window.drain(..self.ever_sent) {
+            self.bytes -= slot.bytes();
+            self.commands -= slot.commands();
+        }
+        self.leave_session();
     }
 
     /// What is to be put into the log now, as items of a batch, in order.
@@ -299,6 +316,9 @@ impl Gateway {
         }
         self.give_up_unsent(is_leader_known);
         self.give_up_sent();
+        if !self.has_room() && self.ever_sent > 0 && self.timed_out == self.ever_sent {
+            self.forget_sent();
+        }
         if self.sent > 0 && can_be_lost && self.now_ms.saturating_sub(self.progress_ms) >= self.resend_ms {
             self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
             self.begin_anew();
@@ -326,7 +346,8 @@ impl Gateway {
         }
     }
 
-    /// What was sent and is not answered in time may take effect, now or later. It stays in the window.
+    /// What was sent and is not answered in time may take effect, now or later. It stays in the window, see
+    /// [`Gateway::forget_sent`].
     fn give_up_sent(&mut self) {
         while self.timed_out < self.ever_sent {
             let slot = &mut self.window[self.timed_out];

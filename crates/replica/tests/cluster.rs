@@ -9,7 +9,7 @@ use quorate_raft::{Index, NodeId, Payload, Restored, Role};
 use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
-use quorate_replica::entry::{self, EntryPayload, Item, StateLimits};
+use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits};
 use quorate_replica::replica::{DiskWrite, Notice};
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope};
@@ -548,3 +548,8 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
     let openings = openings.flatten().filter(|item| matches!(item, Item::OpenGateway { .. }));
     assert_eq!(openings.count(), 3);
 }
+
+#[path = "cluster/bounds.rs"]
+mod bounds;
+#[path = "cluster/impostors.rs"]
+mod impostors;

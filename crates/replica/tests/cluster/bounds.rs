@@ -1,0 +1,222 @@
+//! What waits at one server is bounded in number and in bytes: past a bound the shell is told to read no more, nothing that
+//! was taken is lost, and a full window empties, with or without a leader.
+
+use quorate_replica::gateway::{WINDOW_BYTES_MAX, WINDOW_COMMANDS_MAX};
+use quorate_replica::pending::READS_BYTES_MAX;
+
+use super::*;
+
+/// All of these wait when the shell steps.
+fn offer(cluster: &mut Cluster, node: NodeId, requests: impl IntoIterator<Item = Request>) {
+    let mut events: Vec<Event> = requests.into_iter().map(Event::Request).collect();
+    let server = cluster.servers.get_mut(&node).unwrap();
+    let actions = server.replica.step(cluster.now_ms, &mut events);
+    cluster.perform(node, actions);
+}
+
+/// The same operation `count` times, over some connections; the tags count.
+fn many(count: usize, operation: &Operation) -> impl Iterator<Item = Request> {
+    (0..count as u64).map(move |tag| Request {
+        connection: ConnectionId(100 + tag % 64),
+        tag,
+        operation: operation.clone(),
+    })
+}
+
+fn has_room(cluster: &Cluster, node: NodeId) -> bool {
+    cluster.servers[&node].replica.has_room()
+}
+
+/// Nobody hears anybody, and everybody knows.
+fn leaderless() -> Cluster {
+    let mut cluster = founded(3);
+    cluster.cut.extend([1, 2, 3].map(id));
+    cluster.run(100);
+    for server in cluster.servers.values() {
+        assert_eq!(server.replica.raft().unwrap().leader(), None);
+    }
+    cluster
+}
+
+/// All tags up to `count` are answered, each once, and so.
+#[track_caller]
+fn check_answers(cluster: &mut Cluster, node: NodeId, count: usize, reply: &Reply) {
+    let answers = cluster.take_answers(node);
+    let tags: BTreeSet<u64> = answers.iter().map(|(tag, _)| *tag).collect();
+    assert_eq!((answers.len(), tags.len()), (count, count));
+    assert!(tags.into_iter().eq(0..count as u64));
+    if let Some((tag, other)) = answers.iter().find(|(_, answer)| answer != reply) {
+        panic!("{tag} is answered {other:?}");
+    }
+}
+
+/// The server answers on: errors as long as there is no leader, and everything once there is one.
+#[track_caller]
+fn check_serves_on(cluster: &mut Cluster, node: NodeId) {
+    assert!(has_room(cluster, node), "full for ever");
+    offer(cluster, node, many(1, &put("after", "1")));
+    cluster.run(310);
+    check_answers(cluster, node, 1, &Reply::Error(ReplyError::ClusterDown));
+    cluster.cut.clear();
+    cluster.run(150);
+    assert_eq!(cluster.call(node, put("after", "2")), Reply::Ok);
+    for other in 1..=3 {
+        assert_eq!(cluster.call(id(other), get("after")), value("2"));
+    }
+    cluster.run(10);
+    assert_eq!(cluster.digests().len(), 1);
+}
+
+#[test]
+fn a_window_full_of_writes_that_were_never_sent_empties_without_a_leader() {
+    let mut cluster = leaderless();
+    let node = id(1);
+    offer(&mut cluster, node, many(WINDOW_COMMANDS_MAX - 1, &append("k", "x")));
+    assert!(has_room(&cluster, node));
+    let last = WINDOW_COMMANDS_MAX as u64 - 1;
+    offer(&mut cluster, node, many(WINDOW_COMMANDS_MAX, &append("k", "x")).filter(|one| one.tag == last));
+    assert!(!has_room(&cluster, node));
+    cluster.run(310);
+    check_answers(&mut cluster, node, WINDOW_COMMANDS_MAX, &Reply::Error(ReplyError::ClusterDown));
+    check_serves_on(&mut cluster, node);
+    assert_eq!(cluster.call(node, get("k")), Reply::Nil, "not executed is not executed");
+}
+
+#[test]
+fn a_window_full_of_bytes_empties_without_a_leader() {
+    const VALUE_BYTES: usize = 8 << 20;
+    let mut cluster = leaderless();
+    let node = id(1);
+    let large = plain(Command::Put {
+        key: bytes("k"),
+        value: Bytes::from(vec![b'x'; VALUE_BYTES]),
+        condition: Condition::Always,
+        get: false,
+    });
+    let count = WINDOW_BYTES_MAX / VALUE_BYTES;
+    for tag in 0..count as u64 {
+        assert!(has_room(&cluster, node), "{tag} values of {count}");
+        offer(&mut cluster, node, many(count, &large).filter(|one| one.tag == tag));
+    }
+    assert!(!has_room(&cluster, node));
+    cluster.run(310);
+    check_answers(&mut cluster, node, count, &Reply::Error(ReplyError::ClusterDown));
+    check_serves_on(&mut cluster, node);
+}
+
+/// What was sent may not be forgotten as long as it could still run in its order; but nobody waits for it any more, and the
+/// clients that come now must not stand before a closed door.
+#[test]
+fn a_window_full_of_writes_that_were_sent_empties_without_a_leader() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let node = (1..=3).map(id).find(|node| *node != leader).unwrap();
+    cluster.cut.extend([1, 2, 3].map(id));
+    offer(&mut cluster, node, many(WINDOW_COMMANDS_MAX, &append("k", "x")));
+    assert!(!has_room(&cluster, node));
+    cluster.run(510);
+    check_answers(&mut cluster, node, WINDOW_COMMANDS_MAX, &Reply::Error(ReplyError::InDoubt));
+    check_serves_on(&mut cluster, node);
+    let length = Operation::Read(Query::Length { key: bytes("k") });
+    let Reply::Integer(length) = cluster.call(node, length) else { panic!("no length") };
+    assert!(length == 0 || length == WINDOW_COMMANDS_MAX as i64, "{length} of {WINDOW_COMMANDS_MAX} ran");
+}
+
+/// The same, but the writes have reached the leader and run, and this server alone does not hear of it in time.
+#[test]
+fn a_window_full_of_writes_in_doubt_that_have_run_runs_nothing_twice() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let node = (1..=3).map(id).find(|node| *node != leader).unwrap();
+    offer(&mut cluster, node, many(WINDOW_COMMANDS_MAX, &append("k", "x")));
+    let forwards: Vec<PeerEnvelope> = cluster.network.drain(..).collect();
+    cluster.cut.insert(node);
+    for envelope in forwards {
+        assert_eq!(envelope.to, leader);
+        cluster.step(leader, Event::Peer(envelope));
+    }
+    cluster.run(510);
+    check_answers(&mut cluster, node, WINDOW_COMMANDS_MAX, &Reply::Error(ReplyError::InDoubt));
+    assert_eq!(cluster.call(leader, append("k", "y")), Reply::Integer(WINDOW_COMMANDS_MAX as i64 + 1));
+    check_serves_on(&mut cluster, node);
+    assert_eq!(cluster.call(node, append("k", "z")), Reply::Integer(WINDOW_COMMANDS_MAX as i64 + 2));
+}
+
+/// Sixteen keys of 64 KiB each.
+fn large_read() -> (Query, usize) {
+    let query = Query::GetMany { keys: vec![Bytes::from(vec![b'k'; 64 << 10]); 16] };
+    let bytes = query.bytes();
+    (query, bytes)
+}
+
+#[test]
+fn reads_that_wait_are_bounded_in_bytes_and_none_is_lost() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let node = (1..=3).map(id).find(|node| *node != leader).unwrap();
+    let (query, bytes) = large_read();
+    let count = READS_BYTES_MAX.div_ceil(bytes);
+    assert!(count < 100, "the bound in number is another test's");
+    let nothing = Reply::Values(vec![None; 16]);
+    let read = Operation::Read(query);
+    for healed in [true, false] {
+        cluster.cut.insert(node);
+        for tag in 0..count as u64 {
+            assert!(has_room(&cluster, node), "{tag} reads of {count}");
+            offer(&mut cluster, node, many(count, &read).filter(|one| one.tag == tag));
+        }
+        assert!(!has_room(&cluster, node));
+        // Some more that were under way already are taken too.
+        offer(&mut cluster, node, many(count + 3, &read).filter(|one| one.tag >= count as u64));
+        assert_eq!(cluster.take_answers(node), []);
+        if healed {
+            cluster.cut.clear();
+            cluster.run(100);
+            check_answers(&mut cluster, node, count + 3, &nothing);
+        } else {
+            cluster.run(310);
+            check_answers(&mut cluster, node, count + 3, &Reply::Error(ReplyError::ClusterDown));
+        }
+        assert!(has_room(&cluster, node));
+    }
+}
+
+#[test]
+fn reads_that_ride_are_bounded_in_bytes_and_none_is_lost() {
+    let (query, bytes) = large_read();
+    let Query::GetMany { keys } = &query else { unreachable!() };
+    let write = plain(Command::Put {
+        key: keys[0].clone(),
+        value: bytes_of_value(),
+        condition: Condition::Always,
+        get: false,
+    });
+    let count = WINDOW_BYTES_MAX.div_ceil(bytes);
+    // Before the write, where they have waited as reads do, or behind it.
+    for write_tag in [0, count as u64 - 1] {
+        let mut cluster = leaderless();
+        let node = id(1);
+        let operations = (0..=count as u64)
+            .map(|tag| if tag == write_tag { write.clone() } else { Operation::Read(query.clone()) });
+        for (tag, operation) in (0..).zip(operations) {
+            assert!(has_room(&cluster, node), "{tag} commands of {count}");
+            cluster.request(node, 5, tag, operation);
+        }
+        assert!(!has_room(&cluster, node), "the rides are not counted");
+        assert_eq!(cluster.take_answers(node), []);
+        cluster.cut.clear();
+        cluster.run(150);
+        let answers: BTreeMap<u64, Reply> = cluster.take_answers(node).into_iter().collect();
+        assert_eq!(answers.len(), count + 1);
+        for (tag, answer) in answers {
+            let seen = (tag > write_tag).then(|| Value::copy_from(&bytes_of_value()));
+            let expected = if tag == write_tag { Reply::Ok } else { Reply::Values(vec![seen; 16]) };
+            assert!(answer == expected, "{tag} of {count}");
+        }
+        assert!(has_room(&cluster, node));
+    }
+}
+
+fn bytes_of_value() -> Bytes {
+    bytes("seen")
+}
