@@ -76,6 +76,66 @@ fn messages_stay_few() {
     assert_eq!(requests(&mut cluster), 2 * 10, "an idle group sends its heartbeats");
 }
 
+/// Ticks pass and everything arrives, but of the appends to `to` only the first so many. Ticks from each lost one to the
+/// next.
+fn gaps_between_lost_appends(cluster: &mut Cluster, to: NodeId, ticks: u64, arrive: usize) -> Vec<u64> {
+    let mut arrived = 0;
+    let mut lost = Vec::new();
+    for tick in 0..ticks {
+        for id in cluster.ids() {
+            cluster.tick(id);
+        }
+        while let Some(flight) = cluster.network.front() {
+            let is_meant = flight.to == to && matches!(flight.message.body, Body::Append { .. });
+            if is_meant && arrived == arrive {
+                cluster.network.pop_front();
+                lost.push(tick);
+            } else {
+                arrived += usize::from(is_meant);
+                cluster.deliver_at(0, false);
+            }
+        }
+    }
+    lost.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// n3 answers heartbeats, while appends to it are lost, as on a way that is too slow for a megabyte. Each probe waits twice
+/// as long as the one before, up to a bound; an answer to one begins anew; and what waits is sent in the end.
+#[test]
+fn patience_with_a_lost_probe_doubles_to_a_bound_and_begins_anew_with_an_answer() {
+    let mut cluster = Cluster::new(3, 1, test_limits());
+    let (old, leader, lagging) = (node_id(1), node_id(2), node_id(3));
+    elect(&mut cluster, 1);
+    // n3 misses something, so that the next leader must find out where their logs part.
+    cluster.cut.insert((old, lagging));
+    for value in ["a", "b", "c"] {
+        cluster.step(old, Input::Propose { payload: Bytes::from(value) });
+        cluster.deliver_all();
+    }
+    cluster.crash(old, usize::MAX);
+    cluster.network.clear();
+    while cluster.leader() != Some(leader) {
+        gaps_between_lost_appends(&mut cluster, lagging, 1, 0);
+    }
+
+    let heartbeat = u64::from(cluster.limits.heartbeat_ticks);
+    let bound = heartbeat << 5;
+    let doubled = |from: u32| (from..=5).map(move |times| heartbeat << times);
+    // The first probe of all was lost with the election.
+    let gaps = gaps_between_lost_appends(&mut cluster, lagging, 7 * bound, 0);
+    assert!(gaps[..5].iter().copied().eq(doubled(1)), "{gaps:?}");
+    assert!(gaps.len() >= 8 && gaps[5..].iter().all(|gap| *gap == bound), "{gaps:?}");
+
+    // One arrives and is rejected: the next leaves at once, and patience begins anew.
+    let gaps = gaps_between_lost_appends(&mut cluster, lagging, 5 * bound, 1);
+    assert!(gaps[..6].iter().copied().eq(doubled(0)), "{gaps:?}");
+    assert!(gaps[6..].iter().all(|gap| *gap == bound), "{gaps:?}");
+
+    gaps_between_lost_appends(&mut cluster, lagging, bound + heartbeat, usize::MAX);
+    assert_eq!(cluster.node(lagging).last(), cluster.node(leader).last());
+    assert_eq!(cluster.node(lagging).commit(), cluster.node(leader).commit());
+}
+
 /// A stream of small random numbers; the seed of a failing run is in its message.
 struct Dice(u64);
 
