@@ -46,7 +46,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file. Dropping it closes it and syncs nothing.
-pub trait DiskFile: Send {
+pub trait DiskFile: Send + Sync {
     /// The length in bytes.
     fn size(&self) -> Result<u64, DiskError>;
 

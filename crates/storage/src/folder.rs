@@ -1,12 +1,13 @@
-//! Opens a data folder in the one right order: lock, identity, log. Knows nothing of founding.
+//! Opens a data folder in the one right order: lock, identity, newest snapshot, log. Knows nothing of founding.
 
 use std::sync::Arc;
 
-use quorate_raft::{NodeId, Restored};
+use quorate_raft::{NodeId, Position, Restored};
 
 use crate::disk::{Disk, DiskError, FolderLock};
 use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
 use crate::segment::segments;
+use crate::snapshot::{self, SnapshotError, SnapshotFile};
 use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 
 /// How to open a data folder.
@@ -29,6 +30,8 @@ pub struct Folder {
     pub wal: Wal,
     /// What the log held.
     pub restored: Restored,
+    /// The newest snapshot, verified whole: the state at its position, from which the log goes on.
+    pub snapshot: Option<SnapshotFile>,
     /// Keep it as long as anything of the folder is used.
     pub lock: Box<dyn FolderLock>,
 }
@@ -49,10 +52,13 @@ pub enum FolderError {
     Identity(#[from] IdentityError),
     /// There is a log, and nothing that says whose.
     #[error(
-        "the data folder holds a log and no file {IDENTITY_FILE}: it is not known any more whose data this \
+        "the data folder holds a log or a snapshot and no file {IDENTITY_FILE}: it is not known any more whose data this \
          is; keep the folder for examination, and do not start a server on it"
     )]
     IdentityMissing,
+    /// See [`SnapshotError`].
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// See [`OpenError`].
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -67,7 +73,9 @@ impl Folder {
         })?;
         let identity = match identity::load(&*disk, config.node)? {
             Some(identity) => identity,
-            None if !segments(&*disk)?.is_empty() => return Err(FolderError::IdentityMissing),
+            None if !segments(&*disk)?.is_empty() || !snapshot::list(&*disk)?.is_empty() => {
+                return Err(FolderError::IdentityMissing);
+            }
             None => {
                 let identity = Identity::new(config.node, config.fresh_incarnation);
                 identity::store(&*disk, &identity)?;
@@ -77,13 +85,17 @@ impl Folder {
         // The identity comes before the log, and founding after it: only a folder that has never been able to
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
+        // Before the log, which is judged by it; and whole, so that a refusal has changed nothing.
+        let snapshot = snapshot::newest(&*disk, identity.cluster(), &mut |_, _| {})?;
         let config = WalConfig {
             owner: identity.incarnation,
             segment_bytes: config.segment_bytes,
             if_missing,
-            snapshot: quorate_raft::Position::ZERO,
+            snapshot: snapshot.as_ref().map_or(Position::ZERO, SnapshotFile::position),
         };
+        let names = Arc::clone(&disk);
         let (wal, restored) = Wal::open(disk, &config)?;
-        Ok(Self { identity, wal, restored, lock })
+        snapshot::clean(&*names)?;
+        Ok(Self { identity, wal, restored, snapshot, lock })
     }
 }

@@ -1,11 +1,11 @@
-//! What a node remembers: its identity, and a write-ahead log of hard state and entries in segments.
+//! What a node remembers: its identity, a write-ahead log of hard state and entries in segments, and snapshots.
 //!
 //! It knows nothing of Raft's rules, of time, of threads or of async code, and touches the world only through
 //! [`Disk`]. The format byte by byte, the rules and the assumptions about media are in `docs/storage.md`.
 //!
 //! The order of the files: [`disk`] is the door to the world and [`SimDisk`] the one in memory; [`identity`]
 //! says whose folder it is; `record` is the layout of one record; `recovery` reads a log and judges it;
-//! [`Wal`] writes it; and [`Folder`] opens all of it in the one right order.
+//! [`Wal`] writes it, [`snapshot`] what takes the place of its beginning; and [`Folder`] opens all of it in the one right order.
 #![forbid(unsafe_code)]
 
 pub mod disk;
@@ -17,6 +17,7 @@ pub mod sabotage;
 mod segment;
 mod sim_disk;
 mod sim_file;
+pub mod snapshot;
 mod usage;
 mod wal;
 
@@ -26,6 +27,7 @@ pub use identity::{ClusterId, Identity, IdentityError, Incarnation, Member};
 pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
 pub use recovery::{Cut, Damage, LogError, Outcome};
 pub use sim_disk::{DiskBug, SimDisk};
+pub use snapshot::{SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter};
 pub use wal::{
     IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,
     WriteError,

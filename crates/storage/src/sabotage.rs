@@ -9,6 +9,12 @@ pub enum Bug {
     RotatesWithoutSync,
     /// Segments are deleted before the header that repeats their hard state is synced.
     DeletesBeforeHeader,
+    /// A snapshot gets its name before its content is synced.
+    NamesSnapshotBeforeContent,
+    /// The folder is not synced after a snapshot got its name.
+    NamesSnapshotWithoutSync,
+    /// A damaged newest snapshot is passed over for an older one.
+    SkipsDamagedSnapshot,
     /// The log is kept although it does not hold the snapshot's position.
     KeepsLogWithoutSnapshot,
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
-use quorate_raft::NodeId;
+use quorate_raft::{Index, NodeId, Position, Term};
 use quorate_storage::{
     ClusterId, Disk, Folder, FolderConfig, FolderError, Identity, Incarnation, Member, SEGMENT_BYTES_MIN,
-    SimDisk, identity,
+    SimDisk, SnapshotWriter, identity,
 };
 
 use crate::support::{entry, segment, sentence, vote};
@@ -124,9 +124,10 @@ fn a_log_without_an_identity_is_refused() {
         &disk,
         1,
         &expect![[r#"
-        the data folder holds a log and no file identity: it is not known any more whose
-        data this is; keep the folder for examination, and do not start a server on it
-    "#]],
+            the data folder holds a log or a snapshot and no file identity: it is not known
+            any more whose data this is; keep the folder for examination, and do not start a
+            server on it
+        "#]],
     );
 }
 
@@ -171,6 +172,95 @@ fn a_newer_identity_is_refused() {
         it
     "#]],
     );
+}
+
+/// A founded folder of node 1 with entries 1 to 3, and snapshots of two of them.
+fn with_snapshots() -> SimDisk {
+    let disk = founded();
+    let mut folder = open(&disk, 1, 0).unwrap();
+    folder.wal.append(None, &[entry(2, 1, "b"), entry(3, 1, "c")]).unwrap();
+    folder.wal.sync().unwrap();
+    for index in [1, 2] {
+        let position = Position::new(Term(1), Index(index));
+        let cluster = ClusterId::of(&members());
+        let mut writer = SnapshotWriter::create(Arc::new(disk.clone()), cluster, position).unwrap();
+        writer.block(b"state").unwrap();
+        writer.finish(index).unwrap();
+    }
+    drop(folder);
+    disk.crash_power(0);
+    disk
+}
+
+const OLDER: &str = "snapshot-00000000000000000001-1.snap";
+const NEWEST: &str = "snapshot-00000000000000000002-1.snap";
+
+#[test]
+fn a_folder_is_opened_from_its_newest_snapshot() {
+    let disk = with_snapshots();
+    for name in ["snapshot-00000000000000000009-1.tmp", "snapshot-00000000000000000002-1.part.tmp"] {
+        disk.plant(name, Some(vec![1; 10]));
+    }
+    let being_received = "snapshot-00000000000000000007-1.part.tmp";
+    disk.plant(being_received, Some(vec![1; 10]));
+    let folder = open(&disk, 1, 0).unwrap();
+    let snapshot = folder.snapshot.expect("there is one");
+    assert_eq!(snapshot.position(), Position::new(Term(1), Index(2)));
+    assert_eq!(snapshot.reader().block().unwrap(), Some(&b"state"[..]));
+    assert_eq!(folder.restored.entries.len(), 3, "the log goes on as it is");
+    let names = disk.names();
+    assert_eq!(names, ["identity", &segment(1), OLDER, NEWEST, being_received]);
+}
+
+/// What the log had up to it may be gone: an older one must not take its place.
+#[test]
+fn a_damaged_newest_snapshot_is_refused() {
+    let disk = with_snapshots();
+    disk.flip_bit(OLDER, 90, 0);
+    assert!(open(&disk, 1, 0).is_ok(), "the older one does not matter");
+    disk.crash_power(0);
+    disk.flip_bit(NEWEST, 90, 0);
+    refusal(&disk, 1, &expect![[r#"
+        snapshot-00000000000000000002-1.snap is not readable at offset 64 (the checksum
+        of a block is wrong): the snapshot of index 2 is damaged. No server may start on
+        this folder as it is: keep a copy of it. An intact snapshot of the same cluster
+        with the same or a higher index, from another server or from a copy of this
+        folder, may be put beside or in its place; the votes are in the log, which must
+        stay as it is
+    "#]]);
+    // An intact one, of any server, that is newer: the log does not reach it, and the vote stays.
+    let newer = Position::new(Term(1), Index(9));
+    let cluster = ClusterId::of(&members());
+    SnapshotWriter::create(Arc::new(disk.clone()), cluster, newer).unwrap().finish(0).unwrap();
+    let folder = open(&disk, 1, 0).unwrap();
+    assert_eq!((folder.restored.base, folder.restored.hard_state), (newer, vote(1, 1)));
+}
+
+#[test]
+fn a_snapshot_of_another_cluster_is_refused() {
+    let disk = with_snapshots();
+    let position = Position::new(Term(1), Index(2));
+    let other = ClusterId::new(77).unwrap();
+    SnapshotWriter::create(Arc::new(disk.clone()), other, position).unwrap().finish(0).unwrap();
+    refusal(&disk, 1, &expect![[r#"
+        snapshot-00000000000000000002-1.snap is a snapshot of cluster
+        0000000000000000000000000000004d, and this folder is of cluster
+        5916299f5e8061f057cd28b34a02216b: somebody has copied it here; take it away, put
+        this cluster's own there, and do not start a server before
+    "#]]);
+    // Neither is one in a folder that is not founded, or that is nobody's.
+    let not_founded = SimDisk::new();
+    drop(open(&not_founded, 1, 11).unwrap());
+    not_founded.plant(NEWEST, disk.content(NEWEST));
+    refusal(&not_founded, 1, &expect![[r#"
+        snapshot-00000000000000000002-1.snap is a snapshot of cluster
+        0000000000000000000000000000004d, and this folder is of no cluster yet: somebody
+        has copied it here; take it away, put this cluster's own there, and do not start
+        a server before
+    "#]]);
+    let nobodys = SimDisk::new();
+    nobodys.plant(NEWEST, disk.content(NEWEST));
+    assert!(matches!(open(&nobodys, 1, 11), Err(FolderError::IdentityMissing)));
 }
 
 #[test]

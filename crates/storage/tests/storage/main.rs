@@ -10,4 +10,5 @@ mod folder;
 mod golden;
 mod model;
 mod sim_disk;
+mod snapshot;
 mod support;

@@ -1,0 +1,312 @@
+//! Snapshot files: the state at a position, as opaque blocks under checksums, that take the place of the log up to it.
+//! Knows nothing of what the blocks hold, nor when a snapshot is due.
+//!
+//! A snapshot is written aside, synced, renamed, and the folder synced; only then may anything rest on it. The newest
+//! two are kept. A snapshot of the folder that is damaged is never passed over for an older one: what the log had up to
+//! it may be gone.
+
+mod format;
+mod reader;
+mod receiver;
+mod writer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_raft::{Index, Position, Term};
+
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::identity::ClusterId;
+use crate::recovery::snapshot_lost;
+use crate::sabotage::Bug;
+pub use format::{BLOCK_BYTES_MAX, SNAPSHOT_FORMAT};
+use format::{Fault, HEADER_BYTES, is_possible};
+pub use reader::SnapshotReader;
+pub use receiver::SnapshotReceiver;
+pub use writer::SnapshotWriter;
+
+/// Complete snapshots that are kept: the newest, and the one before it for followers that are in the middle of it.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// Bytes that are written at most before they are synced, so that the last sync is short and the log's syncs do not
+/// wait behind a whole snapshot.
+pub const SYNC_STEP_BYTES: u64 = 16 << 20;
+
+/// Why a snapshot was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The disk failed. While a snapshot is written nothing rests on it yet: it may be abandoned.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Of a file in the folder: do not start on it. Of one that is received: ask
+    /// [`SnapshotReceiver::received`] where it stands now, and go on from there.
+    #[error(
+        "{file} is not readable at offset {offset} ({what}): the snapshot of index {} is damaged. {}",
+        .position.index.0, snapshot_lost()
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What it is a snapshot of.
+        position: Position,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Start a newer program.
+    #[error(
+        "{file} has format {found}, and this program reads format {SNAPSHOT_FORMAT}: start a newer version"
+    )]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// The version in it.
+        found: u32,
+    },
+    /// Put the right file there.
+    #[error(
+        "{file} is a snapshot of cluster {found:032x}, and this folder is {}: somebody has copied it here; take it away, \
+         put this cluster's own there, and do not start a server before", of(*.expected)
+    )]
+    Foreign {
+        /// The file.
+        file: String,
+        /// The cluster that it names.
+        found: u128,
+        /// The folder's; `None` if it is not founded.
+        expected: Option<ClusterId>,
+    },
+}
+
+fn of(cluster: Option<ClusterId>) -> String {
+    cluster.map_or_else(|| "of no cluster yet".to_owned(), |cluster| format!("of cluster {cluster}"))
+}
+
+impl SnapshotError {
+    fn of(fault: Fault, file: &str, walk: &format::Walk) -> Self {
+        let file = file.to_owned();
+        match fault {
+            Fault::Damaged(what) => {
+                Self::Damaged { file, offset: walk.at(), position: walk.position(), what }
+            }
+            Fault::Newer { found } => Self::NewerFormat { file, found },
+            Fault::Foreign { found } => Self::Foreign { file, found, expected: Some(walk.cluster()) },
+        }
+    }
+}
+
+/// A complete snapshot, open. Many may read it at once, and it stays readable when its name is removed.
+pub struct SnapshotFile {
+    cluster: ClusterId,
+    position: Position,
+    name: String,
+    bytes: u64,
+    file: Box<dyn DiskFile>,
+}
+
+impl SnapshotFile {
+    /// Opens a complete snapshot of the folder; verifies nothing.
+    pub fn open(disk: &dyn Disk, cluster: ClusterId, position: Position) -> Result<Self, DiskError> {
+        Self::open_as(disk, cluster, position, file_name(position))
+    }
+
+    fn open_as(
+        disk: &dyn Disk,
+        cluster: ClusterId,
+        position: Position,
+        name: String,
+    ) -> Result<Self, DiskError> {
+        let file = disk.open(&name)?;
+        let bytes = file.size()?;
+        Ok(Self { cluster, position, name, bytes, file })
+    }
+
+    /// What it is a snapshot of.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its name in the data folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// At most `length` bytes from `offset` on, fewer only at its end: to be sent to another server as they are.
+    pub fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, DiskError> {
+        let left = usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length.min(left)];
+        if !bytes.is_empty() {
+            self.file.read_at(offset, &mut bytes)?;
+        }
+        Ok(bytes.into())
+    }
+
+    /// Reads it from its beginning, and verifies what it reads.
+    pub fn reader(&self) -> SnapshotReader<'_> {
+        SnapshotReader::new(self)
+    }
+
+    /// Verifies all of it and returns the digest of its state. `progress` hears how many of its bytes are done.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, SnapshotError> {
+        let mut reader = self.reader();
+        while reader.block()?.is_some() {
+            progress(reader.offset(), self.bytes);
+        }
+        Ok(reader.digest().expect("the last block was read"))
+    }
+}
+
+/// The name of a complete snapshot: `snapshot-`, the index with 20 digits, `-`, the term, `.snap`.
+pub fn file_name(position: Position) -> String {
+    format!("{}.snap", stem(position))
+}
+
+/// The name of one that is being taken.
+fn taken_name(position: Position) -> String {
+    format!("{}.tmp", stem(position))
+}
+
+/// The name of one that is being received.
+fn received_name(position: Position) -> String {
+    format!("{}.part.tmp", stem(position))
+}
+
+fn stem(position: Position) -> String {
+    format!("snapshot-{:020}-{}", position.index.0, position.term.0)
+}
+
+/// The position in a name, if it is one that `name_of` gives.
+fn position_in(name: &str, name_of: fn(Position) -> String) -> Option<Position> {
+    let (index, rest) = name.strip_prefix("snapshot-")?.split_once('-')?;
+    let (term, _) = rest.split_once('.')?;
+    let position = Position::new(Term(term.parse().ok()?), Index(index.parse().ok()?));
+    (is_possible(position) && name_of(position) == name).then_some(position)
+}
+
+/// The complete snapshots in the folder, the oldest first. Says nothing of what is in them.
+pub fn list(disk: &dyn Disk) -> Result<Vec<Position>, DiskError> {
+    positions(disk, file_name)
+}
+
+fn positions(disk: &dyn Disk, name_of: fn(Position) -> String) -> Result<Vec<Position>, DiskError> {
+    let mut positions: Vec<_> = disk.list()?.iter().filter_map(|name| position_in(name, name_of)).collect();
+    positions.sort_unstable_by_key(|position| (position.index, position.term));
+    Ok(positions)
+}
+
+/// The newest complete snapshot of the folder, verified whole. An older one never takes its place.
+pub(crate) fn newest(
+    disk: &dyn Disk,
+    cluster: Option<ClusterId>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<SnapshotFile>, SnapshotError> {
+    let positions = list(disk)?;
+    let Some(last) = positions.last() else { return Ok(None) };
+    let Some(cluster) = cluster else {
+        let file = file_name(*last);
+        let opened = disk.open(&file)?;
+        let mut head =
+            vec![0; usize::try_from(opened.size()?.min(HEADER_BYTES as u64)).expect("a few bytes")];
+        opened.read_at(0, &mut head)?;
+        let found = format::cluster_in(&head);
+        return Err(SnapshotError::Foreign { file, found, expected: None });
+    };
+    for position in positions.iter().rev() {
+        let file = SnapshotFile::open(disk, cluster, *position)?;
+        match file.verify(progress) {
+            Ok(_) => return Ok(Some(file)),
+            Err(SnapshotError::Damaged { .. }) if Bug::SkipsDamagedSnapshot.is_put_back() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Verifies a complete snapshot of the folder and returns the digest of its state. `progress` hears how many of its
+/// bytes are done.
+pub fn verify(
+    disk: &dyn Disk,
+    cluster: ClusterId,
+    position: Position,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<u64, SnapshotError> {
+    SnapshotFile::open(disk, cluster, position)?.verify(progress)
+}
+
+/// Gives the synced file `aside` its name, durably, and removes those that are older than the newest two.
+fn complete(
+    disk: &Arc<dyn Disk>,
+    cluster: ClusterId,
+    position: Position,
+    aside: &str,
+) -> Result<SnapshotFile, SnapshotError> {
+    disk.rename(aside, &file_name(position))?;
+    if !Bug::NamesSnapshotWithoutSync.is_put_back() {
+        // The log that this takes the place of is deleted next: a power cut must not take the name back.
+        disk.sync_folder()?;
+    }
+    remove_old(&**disk)?;
+    Ok(SnapshotFile::open(&**disk, cluster, position)?)
+}
+
+/// Removes complete snapshots that are older than the newest two. That is not synced: one that comes back is removed
+/// again.
+fn remove_old(disk: &dyn Disk) -> Result<(), DiskError> {
+    let positions = list(disk)?;
+    let old = positions.len().saturating_sub(SNAPSHOTS_KEPT);
+    positions[..old].iter().try_for_each(|position| disk.remove(&file_name(*position)))
+}
+
+/// At the start: removes what nobody will go on with. One that was being received is kept, if it is newer than all
+/// that are complete.
+pub(crate) fn clean(disk: &dyn Disk) -> Result<(), DiskError> {
+    remove_old(disk)?;
+    for position in positions(disk, taken_name)? {
+        disk.remove(&taken_name(position))?;
+    }
+    let newest = list(disk)?.last().map_or(Index::ZERO, |position| position.index);
+    let mut received = positions(disk, received_name)?;
+    if received.last().is_some_and(|position| position.index > newest) {
+        received.pop();
+    }
+    received.iter().try_for_each(|position| disk.remove(&received_name(*position)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_positions_in_one_spelling() {
+        let position = Position::new(Term(7), Index(1234));
+        assert_eq!(file_name(position), "snapshot-00000000000000001234-7.snap");
+        assert_eq!(taken_name(position), "snapshot-00000000000000001234-7.tmp");
+        assert_eq!(received_name(position), "snapshot-00000000000000001234-7.part.tmp");
+        let names = [file_name as fn(Position) -> String, taken_name, received_name];
+        for (at, name_of) in names.iter().enumerate() {
+            for (other, other_name) in names.iter().enumerate() {
+                let found = position_in(&name_of(position), *other_name);
+                assert_eq!(found, (at == other).then_some(position));
+            }
+        }
+        for other in [
+            "snapshot-1234-7.snap",
+            "snapshot-00000000000000001234-07.snap",
+            "snapshot-00000000000000001234-+7.snap",
+            "snapshot-00000000000000001234-7.snap~",
+            "snapshot-00000000000000001234-7",
+            "snapshot-00000000000000000000-7.snap",
+            "snapshot-00000000000000001234-0.snap",
+            "snapshot-99999999999999999999-7.snap",
+            "snapshot-",
+            "log-0000000001",
+        ] {
+            assert_eq!(position_in(other, file_name), None, "{other}");
+        }
+    }
+}
