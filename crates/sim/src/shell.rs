@@ -49,7 +49,7 @@ impl World {
         ));
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
-        let Folder { identity, wal, restored, lock } = folder;
+        let Folder { identity, wal, restored, lock, .. } = folder;
         let (replica, actions) = Replica::new(config, identity, restored, now_ms);
         let process = Process {
             replica,

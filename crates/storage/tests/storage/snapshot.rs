@@ -244,7 +244,7 @@ fn a_copy_is_received_in_pieces_of_any_size() {
         assert!(receiver.is_complete());
         let file = receiver.finish().unwrap();
         assert_eq!(read(&file).unwrap(), [b"hello".to_vec(), b"world!".to_vec()]);
-        assert_eq!(disk.names(), [name.clone()]);
+        assert_eq!(disk.names(), std::slice::from_ref(&name));
         disk.crash_power(0);
         assert_eq!(disk.content(&name).unwrap(), bytes);
     }
