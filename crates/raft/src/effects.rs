@@ -8,8 +8,10 @@ use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, WriteId
 /// 1. Send `send_now`: nothing in it rests on a write of ours.
 /// 2. Queue `persist` behind all writes before it; once it is **synced**, send its `send_after` and step
 ///    [`crate::Input::Persisted`] with its number. 1 and 2 may run side by side.
-/// 3. Hand `apply` to the state machine.
-/// 4. Answer `reads` once the state machine has applied up to the index each names.
+/// 3. Change the state machine to the snapshot of `install`.
+/// 4. Hand `apply` to the state machine.
+/// 5. Answer `reads` once the state machine has applied up to the index each names.
+/// 6. See to it that the snapshot of `fetch` comes here, and step [`crate::Input::Install`] once it is durable.
 #[must_use = "dropping effects loses votes and acknowledgements"]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -17,12 +19,32 @@ pub struct Effects {
     pub send_now: Vec<Envelope>,
     /// One write, with what may leave only after its sync.
     pub persist: Option<Persist>,
-    /// Committed entries, in order, each handed over exactly once in a process's life.
+    /// The state machine becomes what this snapshot says, now and as a whole: state, sessions and applied index. It
+    /// is the one of [`crate::Input::Install`], and ahead of everything that was ever handed over in `apply`; what
+    /// is handed over later follows it.
+    pub install: Option<Position>,
+    /// Committed entries, in order, each handed over at most once in a process's life.
     pub apply: Vec<Entry>,
     /// What became of the proposal that this step carried.
     pub proposed: Option<Result<Position, Refusal>>,
     /// Reads that are settled.
     pub reads: Vec<ReadOutcome>,
+    /// The leader has a snapshot that this node needs.
+    pub fetch: Option<Fetch>,
+}
+
+/// A snapshot to be had from a leader.
+///
+/// It is named again as long as it is needed, and asking for one that is on its way already changes nothing. A later
+/// fetch replaces an earlier one; but an earlier one that can still be completed may be, and installed: it is
+/// progress, and the next is then asked for, or entries come. Nothing says that a fetch is not needed any more:
+/// once [`crate::Node::commit`] has reached it, installing it does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Who offers it.
+    pub from: NodeId,
+    /// The last position that it stands for.
+    pub last: Position,
 }
 
 /// A write, numbered, and the promises that rest on it.
@@ -32,8 +54,11 @@ pub struct Persist {
     pub write: WriteId,
     /// Term and vote, where they changed.
     pub hard_state: Option<HardState>,
+    /// All entries leave the disk's log, and it begins at this position: a snapshot that is durable already stands
+    /// for everything up to it. `entries`, if there are any, follow it.
+    pub reset_to: Option<Position>,
     /// Entries to append, without a gap. The first may stand at or below the end of the log on disk: all from
-    /// its index on is truncated then. Both this and `hard_state` may be empty: then the promises wait only for
+    /// its index on is truncated then. If `hard_state`, `reset_to` and this are empty the promises wait only for
     /// the writes before this one.
     pub entries: Vec<Entry>,
     /// Leaves after the sync of this write, in this order.

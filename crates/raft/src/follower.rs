@@ -26,7 +26,8 @@ pub(crate) fn on_append(member: &mut Member, from: NodeId, run: Run, leader_comm
     }
     match fit(member, run)? {
         Fit::Rejected => {
-            let hint = member.log.highest_not_above(base);
+            // It is not below our base: that would not have been rejected.
+            let hint = member.log.highest_not_above(base).unwrap_or(member.log.base());
             member.promise(from, Body::Rejected { base: base.index, hint });
             return Ok(());
         }
@@ -57,7 +58,7 @@ fn fit(member: &Member, run: Run) -> Result<Fit, DropReason> {
             Ok(Fit::Rejected)
         };
     }
-    let is_here = |entry: &Entry| entry.position.index <= log.base().index || log.holds(entry.position);
+    let is_here = |entry: &Entry| entry.position.index < log.base().index || log.holds(entry.position);
     let known = entries.iter().take_while(|entry| is_here(entry)).count();
     let new = entries.split_off(known);
     let Some(first) = new.first().map(|entry| entry.position.index) else { return Ok(Fit::Known) };

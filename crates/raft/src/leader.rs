@@ -116,8 +116,8 @@ impl Leader {
         if matched > member.log.last().index {
             return Err(DropReason::BeyondLog);
         }
-        let progress = self.heard(member, from);
-        progress.advance(matched);
+        let base = member.log.base().index;
+        self.heard(member, from).advance(matched, base);
         self.settle(member);
         Ok(())
     }
@@ -133,9 +133,11 @@ impl Leader {
         if !progress.is_rejection_current(base) {
             return Err(DropReason::StaleRejection);
         }
-        // The follower's hint skips its terms that are not ours; this skips ours that are not the follower's.
-        let common = member.log.highest_not_above(hint);
-        progress.regress_next(base, common.index);
+        // The follower's hint skips its terms that are not ours; this skips ours that are not the follower's. A hint
+        // below our base says that the base is not there: were it, the hint would not be below. Then the index
+        // before the base stands for all that is gone.
+        let common = member.log.highest_not_above(hint).map(|position| position.index);
+        progress.regress_next(base, common.unwrap_or(member.log.base().index.previous()));
         self.settle(member);
         Ok(())
     }
@@ -173,6 +175,18 @@ impl Leader {
     fn replicate(&mut self, member: &mut Member, to: NodeId) {
         let last = member.log.last().index;
         while self.progress[&to].may_send(last, &member.limits) {
+            self.send_next(member, to, last);
+        }
+    }
+
+    /// Sends entries after `next_index`, or, where those are gone, the offer of the snapshot that stands for them.
+    fn send_next(&mut self, member: &mut Member, to: NodeId, last: Index) {
+        let progress = self.progress.get_mut(&to).expect("every member has progress");
+        let is_gone = progress.next_index().previous() < member.log.base().index;
+        if Bug::ProbesWithPurgedLog.spoils(is_gone, || false) {
+            progress.offered(member.ticks);
+            member.send(to, Body::InstallSnapshot { last: member.log.snapshot() });
+        } else {
             self.send_append(member, to, last);
         }
     }
@@ -181,8 +195,8 @@ impl Leader {
     /// does the follower have what is before?
     fn send_append(&mut self, member: &mut Member, to: NodeId, last: Index) {
         let progress = self.progress.get_mut(&to).expect("every member has progress");
-        // Below the base only a snapshot could help; until those exist the base is zero for ever.
-        let after = progress.next_index().previous().max(member.log.base().index);
+        let after = progress.next_index().previous();
+        let after = Bug::ProbesWithPurgedLog.spoils(after, || after.max(member.log.base().index));
         let run = member.log.run_between(after, last, member.limits.append_bytes_max);
         let commit = member.log.commit();
         let bytes = run.entries().iter().map(Entry::cost).sum();
@@ -198,13 +212,11 @@ impl Leader {
             return;
         }
         match progress.state() {
-            ProgressState::Probe => {
-                progress.forget_probe();
-            }
+            ProgressState::Probe | ProgressState::Snapshot => progress.forget_probe(),
             // Asks for what is in flight without sending it again: rejected if it was lost.
             ProgressState::Replicate => {
                 let sent = progress.next_index().previous();
-                self.send_append(member, from, sent);
+                self.send_next(member, from, sent);
             }
         }
     }

@@ -8,9 +8,9 @@
 //! # The caller's part
 //!
 //! After each step, in the order of the fields of [`Effects`]: send `send_now`; queue `persist` behind all writes
-//! before it, and once it is **synced** send its `send_after` and step [`Input::Persisted`] with its number; hand
-//! `apply` to the state machine; answer `reads` once the state machine is that far. Sending and writing may run side
-//! by side. Messages may be lost, repeated, delayed and delivered in any order; writes may not: they complete in the
+//! before it, and once it is **synced** send its `send_after` and step [`Input::Persisted`] with its number; change
+//! the state machine to the snapshot of `install`, and hand it `apply`; answer `reads` once it is that far; see to it
+//! that the snapshot of `fetch` comes. Sending and writing may run side by side. Messages may be lost, repeated, delayed and delivered in any order; writes may not: they complete in the
 //! order of their numbers. A process that cannot sync must end.
 //!
 //! # Numbers, messages, effects (`types`, `message`, `effects`)
@@ -87,6 +87,25 @@
 //! Heartbeat answers also carry each follower's clock, an opaque number; [`Node::majority_clock`] is what a majority
 //! of the clocks has reached, by the function that finds the commit index.
 //!
+//! # Snapshots (`snapshot`, `log`)
+//!
+//! A log cannot grow for ever, so now and then the caller takes a snapshot of its state machine, and once that is
+//! durable [`Input::Compact`] lets the entries go that it stands for (§5, figure 5.1). What is left of them is the
+//! base: the position that the next entry follows, by which appends and votes go on as if the log were whole.
+//!
+//! A follower whose next entry is gone is offered the leader's newest snapshot instead (§5, figure 5.3), again and
+//! again with growing patience, while heartbeats keep it calm. The offer names a position and carries no data. Where
+//! the follower has as much already, or its log holds that position, which is committed, it says so. Otherwise its
+//! caller pulls the bytes ([`Effects::fetch`]) and steps [`Input::Install`] once the snapshot is durable here. If the
+//! log has come so far in the meantime, by another leader's entries, nothing is installed; if not, all of it is void:
+//! it is too short, or holds another entry at a position that is committed. So it is dropped whole, on the disk by
+//! [`Persist::reset_to`], and begins at the snapshot; state machine, base, commit index and applied index change in
+//! one step. Whatever the way, the follower's next acknowledgement says what it holds, and entries follow.
+//!
+//! A snapshot is durable before the log is told of it, and each in a file of its own. So a crash may leave a snapshot
+//! that is ahead of the log: recovery drops a log that does not hold its position, as an installation would have
+//! ([`Restored`]); and one of a later term than the last that was stored: then nobody has this node's vote in it.
+//!
 //! # Limits
 //!
 //! [`Limits`] bounds an entry, an append, what is in flight to one follower, what is not committed, and the reads
@@ -94,9 +113,6 @@
 //!
 //! # What is not here
 //!
-//! - **Snapshots.** The log stays in memory as a whole, its base is (0, 0), and a follower is always brought up to
-//!   date entry by entry. The base position is carried everywhere, so that a compacted log can come without a change
-//!   of form.
 //! - **Changes of membership.** The voters are given at the start. [`Membership`] knows joint configurations and
 //!   learners, and every majority is asked of it.
 //! - **Transfer of leadership**, and a preference among equal candidates.
@@ -120,6 +136,7 @@ mod quorum;
 mod read;
 mod role;
 pub mod sabotage;
+mod snapshot;
 mod types;
 mod verdict;
 mod writes;

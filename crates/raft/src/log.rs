@@ -6,42 +6,55 @@ use std::collections::VecDeque;
 use crate::message::Run;
 use crate::types::{Entry, Index, Position, Term};
 
-/// Entries after a base position, and how far they are committed.
+/// Entries after a base position, how far they are committed, and how far a snapshot stands for them.
 ///
 /// ```text
-///          base                commit             last
-///            │                   │                  │
-/// (snapshot) 4@2 │ 5@2  6@3  7@3 8@3 │ 9@3  10@5  11@5
+///    base         snapshot       commit              last
+///      │             │             │                  │
+/// ─ 4@2 │ 5@2  6@3  7@3  8@3  9@3  10@3 │ 11@3  12@5  13@5
 /// ```
+///
+/// What is up to the base is gone. Between base and snapshot a tail may be kept, so that a follower that is only a
+/// little behind gets entries, not a snapshot.
 ///
 /// Invariants, kept by the methods and asserted there:
 /// - The first entry follows `base`; indexes have no gap.
 /// - Terms never fall from one entry to the next.
-/// - `base` ≤ `commit` ≤ last.
+/// - `base` ≤ `snapshot` ≤ `commit` ≤ last, and the snapshot's position is one of this log.
+/// - Base and snapshot never fall.
 /// - The commit index never falls.
 /// - An entry at or below the commit index never changes: only the tail above it can be truncated.
 /// - `uncommitted_bytes` is the cost of the entries above the commit index.
-///
-/// The whole log stays in memory until snapshots exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     base: Position,
+    snapshot: Position,
     entries: VecDeque<Entry>,
     commit: Index,
     uncommitted_bytes: usize,
 }
 
 impl Log {
-    /// A log as recovery found it. What of it is committed beyond `base` is not stored: it is learned again.
-    pub(crate) fn new(base: Position, entries: Vec<Entry>) -> Self {
-        let mut log = Self { base, entries: VecDeque::new(), commit: base.index, uncommitted_bytes: 0 };
-        log.append(entries);
+    /// A log as recovery found it. What of it is committed beyond the snapshot is not stored: it is learned again.
+    pub(crate) fn new(base: Position, entries: Vec<Entry>, snapshot: Position) -> Self {
+        let entries_after_base = entries;
+        let entries = VecDeque::new();
+        let mut log = Self { base, snapshot: base, entries, commit: base.index, uncommitted_bytes: 0 };
+        log.append(entries_after_base);
+        assert!(log.holds(snapshot), "a log from {base} to {} beside a snapshot of {snapshot}", log.last());
+        log.commit_to(snapshot.index);
+        log.snapshot = snapshot;
         log
     }
 
     /// The position before the first entry.
     pub(crate) fn base(&self) -> Position {
         self.base
+    }
+
+    /// The position of the newest snapshot that is durable here; the base where nothing is kept below it.
+    pub(crate) fn snapshot(&self) -> Position {
+        self.snapshot
     }
 
     /// The position of the last entry, or the base of an empty log.
@@ -108,13 +121,16 @@ impl Log {
         Run::parse(Position::new(term, after), entries).expect("our own log is well-formed")
     }
 
-    /// The highest position here whose index and term are both at or below those of `ceiling`, but never below
-    /// the base. With it either side of a rejected append skips whole terms at once (thesis §5.3).
-    pub(crate) fn highest_not_above(&self, ceiling: Position) -> Position {
+    /// The highest position here, the base included, whose index and term are both at or below those of `ceiling`;
+    /// `None` if even the base is above it. With it either side of a rejected append skips whole terms at once
+    /// (thesis §5.3).
+    pub(crate) fn highest_not_above(&self, ceiling: Position) -> Option<Position> {
+        let by_index = self.offset(ceiling.index)?;
         let by_term = self.entries.partition_point(|entry| entry.position.term <= ceiling.term);
-        let by_index = self.offset(ceiling.index).unwrap_or(0);
-        let count = by_term.min(by_index);
-        count.checked_sub(1).map_or(self.base, |last| self.entries[last].position)
+        match by_term.min(by_index).checked_sub(1) {
+            Some(last) => Some(self.entries[last].position),
+            None => (self.base.term <= ceiling.term).then_some(self.base),
+        }
     }
 
     /// Adds entries at the end.
@@ -144,6 +160,34 @@ impl Log {
         }
     }
 
+    /// A newer snapshot is durable here; no entry leaves yet.
+    pub(crate) fn cover(&mut self, snapshot: Position) {
+        assert!(snapshot.index >= self.snapshot.index, "the snapshot would fall to {snapshot}");
+        assert!(snapshot.index <= self.commit, "a snapshot of {snapshot}, which is not committed");
+        assert!(self.holds(snapshot), "a snapshot of {snapshot}, which is not of this log");
+        self.snapshot = snapshot;
+    }
+
+    /// Entries up to `through` leave the memory; the snapshot stands for them.
+    pub(crate) fn compact(&mut self, through: Index) {
+        assert!(through <= self.snapshot.index, "entries up to {through}: no snapshot stands for them");
+        while let Some(entry) = self.entries.front()
+            && entry.position.index <= through
+        {
+            self.base = entry.position;
+            self.entries.pop_front();
+        }
+        self.entries.shrink_to(self.entries.len() * 2);
+    }
+
+    /// All entries leave; the log begins at a snapshot that is ahead of what is committed here. Not for a log that
+    /// holds the snapshot's position: what follows it there is as good as ever.
+    pub(crate) fn reset(&mut self, snapshot: Position) {
+        assert!(snapshot.index > self.commit, "a snapshot of {snapshot} over commit {}", self.commit);
+        assert!(!self.holds(snapshot), "a snapshot of {snapshot} over a log that holds it");
+        *self = Self::new(snapshot, Vec::new(), snapshot);
+    }
+
     /// All up to `index` is committed.
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index >= self.commit, "the commit index would fall from {} to {index}", self.commit);
@@ -169,7 +213,7 @@ mod tests {
 
     fn filled(terms: &[u64]) -> Log {
         let entries = terms.iter().zip(1..).map(|(&term, index)| entry(term, index, 1)).collect();
-        Log::new(Position::ZERO, entries)
+        Log::new(Position::ZERO, entries, Position::ZERO)
     }
 
     /// What may be done to a log; numbers are made to fit by the test.
@@ -178,6 +222,8 @@ mod tests {
         Append { term_step: u64, length: usize },
         Truncate { kept: u64 },
         Commit { more: u64 },
+        Compact { back: u64, kept: u64 },
+        Reset { more: u64, term_step: u64 },
     }
 
     fn change() -> impl Strategy<Value = Change> {
@@ -185,6 +231,8 @@ mod tests {
             4 => (0..2_u64, 0..50_usize).prop_map(|(term_step, length)| Change::Append { term_step, length }),
             1 => (0..6_u64).prop_map(|kept| Change::Truncate { kept }),
             1 => (0..4_u64).prop_map(|more| Change::Commit { more }),
+            1 => (0..3_u64, 0..4_u64).prop_map(|(back, kept)| Change::Compact { back, kept }),
+            1 => (1..9_u64, 0..2_u64).prop_map(|(more, term_step)| Change::Reset { more, term_step }),
         ]
     }
 
@@ -197,8 +245,9 @@ mod tests {
             ceiling in (0..12_u64, 0..40_u64),
             bytes_max in 0..200_usize,
         ) {
-            let base = if base_index == 0 { Position::ZERO } else { Position::new(Term(1), Index(base_index)) };
-            let mut log = Log::new(base, Vec::new());
+            let mut base = if base_index == 0 { Position::ZERO } else { Position::new(Term(1), Index(base_index)) };
+            let mut snapshot = base;
+            let mut log = Log::new(base, Vec::new(), base);
             let mut model: Vec<Entry> = Vec::new();
             let mut commit = base_index;
             for change in changes {
@@ -218,7 +267,26 @@ mod tests {
                         commit = (commit + more).min(last.index.0);
                         log.commit_to(Index(commit));
                     }
+                    Change::Compact { back, kept } => {
+                        let covered = Index(commit.saturating_sub(back).max(snapshot.index.0));
+                        let positions = || std::iter::once(base).chain(model.iter().map(|entry| entry.position));
+                        snapshot = positions().find(|at| at.index == covered).unwrap();
+                        let through = Index(snapshot.index.0.saturating_sub(kept)).max(base.index);
+                        base = positions().find(|at| at.index == through).unwrap();
+                        model.retain(|entry| entry.position.index > through);
+                        log.cover(snapshot);
+                        log.compact(through);
+                    }
+                    Change::Reset { more, term_step } => {
+                        let position = Position::new(Term(last.term.0.max(1) + term_step), Index(commit + more));
+                        if !log.holds(position) {
+                            (base, snapshot, commit) = (position, position, position.index.0);
+                            model.clear();
+                            log.reset(position);
+                        }
+                    }
                 }
+                prop_assert_eq!((log.base(), log.snapshot(), log.commit()), (base, snapshot, Index(commit)));
             }
             let all: Vec<Entry> = log.between(Index::ZERO, Index(u64::MAX)).cloned().collect();
             prop_assert_eq!(&all, &model);
@@ -230,7 +298,7 @@ mod tests {
             }
             let ceiling = Position::new(Term(ceiling.0), Index(ceiling.1));
             let is_below = |at: &Position| at.term <= ceiling.term && at.index <= ceiling.index;
-            let highest = model.iter().map(|entry| entry.position).rfind(is_below).unwrap_or(base);
+            let highest = std::iter::once(base).chain(all.iter().map(|entry| entry.position)).filter(is_below).last();
             prop_assert_eq!(log.highest_not_above(ceiling), highest);
             let run = log.run_between(base.index, log.last().index, bytes_max);
             let cost: usize = run.entries().iter().map(Entry::cost).sum();
@@ -243,10 +311,41 @@ mod tests {
     fn hint_skips_whole_terms() {
         let log = filled(&[1, 1, 4, 4, 4, 6, 6]);
         let at = |term, index| Position::new(Term(term), Index(index));
-        assert_eq!(log.highest_not_above(at(5, 7)), at(4, 5));
-        assert_eq!(log.highest_not_above(at(3, 7)), at(1, 2));
-        assert_eq!(log.highest_not_above(at(9, 4)), at(4, 4));
-        assert_eq!(log.highest_not_above(at(0, 4)), Position::ZERO);
+        assert_eq!(log.highest_not_above(at(5, 7)), Some(at(4, 5)));
+        assert_eq!(log.highest_not_above(at(3, 7)), Some(at(1, 2)));
+        assert_eq!(log.highest_not_above(at(9, 4)), Some(at(4, 4)));
+        assert_eq!(log.highest_not_above(at(0, 4)), Some(Position::ZERO));
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_gone() {
+        let at = |term, index| Position::new(Term(term), Index(index));
+        let mut log = filled(&[1, 1, 4, 4, 6]);
+        log.commit_to(Index(5));
+        log.cover(at(4, 4));
+        log.compact(Index(3));
+        assert_eq!((log.base(), log.snapshot(), log.last()), (at(4, 3), at(4, 4), at(6, 5)));
+        assert_eq!((log.term_at(Index(2)), log.term_at(Index(3))), (None, Some(Term(4))));
+        assert_eq!(log.highest_not_above(at(4, 3)), Some(at(4, 3)));
+        assert_eq!(log.highest_not_above(at(4, 2)), None);
+        assert_eq!(log.highest_not_above(at(3, 9)), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "over commit 2")]
+    fn no_snapshot_takes_back_what_is_committed() {
+        let mut log = filled(&[1, 1]);
+        log.commit_to(Index(2));
+        log.reset(Position::new(Term(1), Index(2)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no snapshot stands for them")]
+    fn entries_leave_only_behind_a_snapshot() {
+        let mut log = filled(&[1, 1]);
+        log.commit_to(Index(2));
+        log.cover(Position::new(Term(1), Index(1)));
+        log.compact(Index(2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::message::{Body, Envelope, Message};
 use crate::node::{Config, Limits, Restored};
 use crate::prng::Prng;
 use crate::sabotage::{self, Bug};
-use crate::types::{Entry, HardState, Index, NodeId, Term};
+use crate::types::{Entry, HardState, Index, NodeId, Position, Term};
 use crate::writes::Writes;
 
 /// A member of the group, whatever its role.
@@ -46,6 +46,8 @@ pub(crate) struct Member {
 #[derive(Clone, Debug, Default)]
 struct StepWrites {
     hard_state_changed: bool,
+    /// The log begins anew here.
+    reset_to: Option<Position>,
     /// The first entry that changed.
     entries_from: Option<Index>,
     send_after: Vec<Envelope>,
@@ -56,12 +58,17 @@ impl Member {
         let Config { id, voters, limits, seed } = config;
         limits.check();
         assert!(voters.contains(&id), "{id} is not one of the voters");
-        let log = Log::new(restored.base, restored.entries);
-        assert!(log.last().term <= restored.hard_state.term, "the log is ahead of the stored term");
+        let Restored { hard_state, base, entries, snapshot } = restored;
+        let is_log_empty = entries.is_empty();
+        let log = Log::new(base, entries, snapshot);
+        let last = log.last();
+        // Term and entries share one log, but a snapshot is a file of its own, and may have become durable first.
+        let is_term_lost = is_log_empty && last.term > hard_state.term;
+        assert!(is_term_lost || last.term <= hard_state.term, "the log is ahead of the stored term");
         let mut member = Self {
             id,
             membership: Membership::simple(voters),
-            hard_state: restored.hard_state,
+            hard_state,
             writes: Writes::new(log.last().index),
             leader: None,
             applied: log.commit(),
@@ -75,6 +82,10 @@ impl Member {
             effects: Effects::default(),
             step: StepWrites::default(),
         };
+        if is_term_lost {
+            // This node has not spoken in that term, so nobody has its vote in it.
+            member.enter_term(last.term);
+        }
         member.reset_timer();
         member
     }
@@ -126,6 +137,25 @@ impl Member {
         self.log.truncate_from(first);
         self.writes.rewrite_from(first);
         self.append(entries);
+    }
+
+    /// Begins anew at a snapshot that is durable and ahead of what is committed here, with a log that does not hold
+    /// its position. What is on the disk up to the old commit index is good for as long as it is there; what was
+    /// written beyond may be another log's, and does not count.
+    pub(crate) fn install(&mut self, snapshot: Position) {
+        let kept = Bug::KeepsConflictingSuffix.spoils(Vec::new(), || self.conflicting_suffix(snapshot));
+        self.writes.rewrite_from(self.log.commit().next());
+        self.log.reset(snapshot);
+        self.applied = snapshot.index;
+        self.step.reset_to = Some(snapshot);
+        self.effects.install = Some(snapshot);
+        self.append(kept);
+    }
+
+    /// [`Bug::KeepsConflictingSuffix`], where nobody would see it at once.
+    fn conflicting_suffix(&self, snapshot: Position) -> Vec<Entry> {
+        let suffix = self.log.between(snapshot.index, self.log.last().index);
+        suffix.filter(|entry| entry.position.term >= snapshot.term).cloned().collect()
     }
 
     /// Sends what promises nothing.
@@ -197,6 +227,7 @@ impl Member {
         }
         let last = self.log.last().index;
         words.position(self.log.base());
+        words.position(self.log.snapshot());
         words.number(self.log.commit().0);
         words.number(last.0);
         self.log.between(self.log.base().index, last).for_each(|entry| words.entry(entry));
@@ -209,8 +240,9 @@ impl Member {
         // Not gated on our own sync: committed is what a majority has, and this node may be the slow one.
         self.effects.apply.extend(self.log.between(self.applied, commit).cloned());
         self.applied = commit;
-        let StepWrites { hard_state_changed, entries_from, send_after } = std::mem::take(&mut self.step);
-        if hard_state_changed || entries_from.is_some() || !send_after.is_empty() {
+        let StepWrites { hard_state_changed, reset_to, entries_from, send_after } =
+            std::mem::take(&mut self.step);
+        if hard_state_changed || reset_to.is_some() || entries_from.is_some() || !send_after.is_empty() {
             let last = self.log.last().index;
             let entries = entries_from
                 .map(|from| self.log.between(from.previous(), last).cloned().collect())
@@ -218,6 +250,7 @@ impl Member {
             self.effects.persist = Some(Persist {
                 write: self.writes.issue(hard_state_changed, last),
                 hard_state: hard_state_changed.then_some(self.hard_state),
+                reset_to,
                 entries,
                 send_after,
             });

@@ -53,7 +53,7 @@ pub enum Body {
         /// The leader's commit index.
         commit: Index,
     },
-    /// The answer to `Append`: the sender's log equals the leader's up to `matched`, **durably**.
+    /// The answer to `Append`, and to `InstallSnapshot` once nothing is missing: the sender's log equals the leader's up to `matched`, **durably**.
     Appended {
         /// The last index that is proven equal and durable.
         matched: Index,
@@ -65,6 +65,14 @@ pub enum Body {
         /// The sender's highest position at or below the base whose term is not above the base's term: the
         /// leader can skip everything after it (fast back-up over conflicting terms, thesis §5.3).
         hint: Position,
+    },
+    /// What you need next is not in my log any more: a snapshot stands for it, up to `last` (thesis §5, figure 5.3).
+    /// It carries no data: the receiver's caller pulls the bytes by a protocol of its own, so that no leader keeps
+    /// the state of a transfer, and one that was interrupted goes on where it stood, with any leader that has the
+    /// snapshot. Repeated until the receiver answers `Appended`, which it does at once where it needs none.
+    InstallSnapshot {
+        /// The last position that the snapshot stands for. It is committed.
+        last: Position,
     },
     /// I lead this term. Carries the confirmation round of reads and news of the commit index.
     Heartbeat {

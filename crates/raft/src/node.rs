@@ -12,10 +12,11 @@ use crate::message::{Body, Message};
 use crate::progress::Progress;
 use crate::role::{Role, RoleState};
 use crate::sabotage::Bug;
+use crate::snapshot;
 use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
 use crate::verdict::{DropReason, Dropped, Verdict};
 
-/// Everything that can happen to a node. There is no sixth way in.
+/// Everything that can happen to a node. There is no eighth way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A tick of the caller's timer has passed.
@@ -44,6 +45,25 @@ pub enum Input {
     Read {
         /// Named again in the outcome.
         token: ReadToken,
+    },
+    /// The caller has a durable snapshot of its state machine: entries may leave the memory. One that is older than
+    /// [`Node::snapshot`] changes nothing.
+    Compact {
+        /// The position that the state machine had applied when it was taken. From now on it is what a follower is
+        /// offered whose next entry is gone, so it must be readable until the next `Compact` or `Install`.
+        snapshot: Position,
+        /// Entries up to here leave, at most `snapshot.index`: a tail that is kept spares a follower that is a little
+        /// behind the whole snapshot. From the disk's log they may leave behind all writes that were handed out
+        /// before this step: one of those may still rewrite what is on the disk now.
+        through: Index,
+    },
+    /// The snapshot that was asked for in [`crate::Effects::fetch`] is here: complete, verified and durable, so that
+    /// this node would start from it after a crash. Whether it is installed is what [`crate::Effects::install`] says.
+    /// It is not if as much is committed here already. Where the log holds its position, the entries up to it are
+    /// committed and handed over like others, and it is now [`Node::snapshot`] as if taken here.
+    Install {
+        /// The last position that it stands for.
+        last: Position,
     },
 }
 
@@ -88,11 +108,15 @@ pub struct Config {
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The position before the first entry; (0, 0) until snapshots exist. Everything up to it is committed and
-    /// applied.
+    /// The position before the first entry that the disk's log still holds.
     pub base: Position,
     /// The log after `base`, without a gap.
     pub entries: Vec<Entry>,
+    /// The position of the snapshot that the state machine was restored from, (0, 0) without one. Everything up to it
+    /// is committed and applied. It is `base`, or the position of one of `entries`: a log that did not hold it,
+    /// because the snapshot was ahead of it or contradicts its tail, recovery has dropped and begun anew at the
+    /// snapshot.
+    pub snapshot: Position,
 }
 
 impl Limits {
@@ -131,8 +155,8 @@ impl Node {
     /// Takes one input; gives what is owed for it, in order.
     ///
     /// # Panics
-    /// If this node's own bookkeeping is wrong, or the caller's: a completed write that was never issued. No
-    /// message does it.
+    /// If this node's own bookkeeping is wrong, or the caller's: a completed write that was never issued, a snapshot
+    /// of what was never applied. No message does it.
     pub fn step(&mut self, input: Input) -> Effects {
         match input {
             Input::Tick { clock } => self.tick(clock),
@@ -144,6 +168,8 @@ impl Node {
             Input::Persisted { write } => self.persisted(write),
             Input::Propose { payload } => self.propose(payload),
             Input::Read { token } => self.read(token),
+            Input::Compact { snapshot, through } => self.compact(snapshot, through),
+            Input::Install { last } => self.install(last),
         }
         self.member.finish_step()
     }
@@ -180,6 +206,10 @@ impl Node {
                 self.follow(from)?;
                 follower::on_append(&mut self.member, from, run, commit)
             }
+            Body::InstallSnapshot { last } => {
+                self.follow(from)?;
+                snapshot::on_offer(&mut self.member, from, last)
+            }
             Body::Heartbeat { round, commit } => {
                 self.follow(from)?;
                 follower::on_heartbeat(&mut self.member, from, round, commit)
@@ -211,7 +241,8 @@ impl Node {
         if term > self.member.term() {
             let was_asking = matches!(self.role, RoleState::PreCandidate(_));
             self.member.enter_term(term);
-            let is_leader = matches!(body, Body::Append { .. } | Body::Heartbeat { .. });
+            let is_leader =
+                matches!(body, Body::Append { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. });
             self.become_follower(is_leader.then_some(from));
             if was_asking && matches!(body, Body::PreVoteReply { .. }) {
                 // It was refused for its term alone, as far as it knows: with the later one it asks again.
@@ -227,7 +258,7 @@ impl Node {
         match body {
             Body::Vote { .. } => self.member.promise(from, Body::VoteReply { granted: false }),
             // Round zero: it is no echo, whoever leads our term by the time it arrives.
-            Body::Append { .. } | Body::Heartbeat { .. } => {
+            Body::Append { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. } => {
                 self.member.promise(from, Body::HeartbeatReply { round: Round::default(), clock });
             }
             Body::PreVote { .. }
@@ -291,6 +322,7 @@ impl Node {
             | Body::Vote { .. }
             | Body::VoteReply { .. }
             | Body::Append { .. }
+            | Body::InstallSnapshot { .. }
             | Body::Heartbeat { .. } => unreachable!("only what a leader is answered comes here"),
         }
     }
@@ -359,7 +391,7 @@ impl Node {
         self.member.log.commit()
     }
 
-    /// The last index handed out in [`Effects::apply`].
+    /// The last index handed out in [`Effects::apply`], or that of the snapshot in [`Effects::install`].
     pub fn applied(&self) -> Index {
         self.member.applied()
     }
@@ -374,7 +406,13 @@ impl Node {
         self.member.log.base()
     }
 
-    /// The last index that is on its own disk.
+    /// The position of its newest snapshot, which as a leader it offers. At or above the base.
+    pub fn snapshot(&self) -> Position {
+        self.member.log.snapshot()
+    }
+
+    /// The last index that is on its own disk's log. May be below the base for a while: a snapshot can be faster
+    /// than the log.
     pub fn durable(&self) -> Index {
         self.member.writes.durable()
     }

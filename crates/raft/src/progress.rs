@@ -17,6 +17,9 @@ pub enum ProgressState {
     Probe,
     /// They match: appends leave without waiting for the answers to those before.
     Replicate,
+    /// What it needs next is not in the leader's log any more: it is offered the leader's snapshot, and sent no
+    /// appends, until it holds enough.
+    Snapshot,
 }
 
 /// What is known of one follower.
@@ -24,7 +27,8 @@ pub enum ProgressState {
 /// Invariants:
 /// - `match_index` < `next_index`.
 /// - `match_index` never falls: it is durable there.
-/// - In flight is only what lies between the two; while probing, nothing is.
+/// - In flight is only what lies between the two, and only while replicating.
+/// - While it is offered a snapshot, `next_index` is at most the base of the leader's log.
 #[derive(Clone, Debug)]
 pub struct Progress {
     match_index: Index,
@@ -33,9 +37,9 @@ pub struct Progress {
     /// The last index and the bytes of each append not acknowledged, in order.
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
-    /// A probe is out, and no answer to it has come.
+    /// A probe, or the offer of a snapshot, is out, and no answer to it has come.
     is_probe_out: bool,
-    /// Probes that counted as lost since the last answer to one.
+    /// Probes, or offers, that counted as lost since the last answer to one.
     probes_lost: u32,
     sent_tick: u64,
     heard_tick: u64,
@@ -114,10 +118,10 @@ impl Progress {
         self.clock = clock;
     }
 
-    /// Whether an append may leave, where the log ends at `last`.
+    /// Whether an append, or an offer, may leave, where the log ends at `last`.
     pub(crate) fn may_send(&self, last: Index, limits: &Limits) -> bool {
         match self.state {
-            ProgressState::Probe => !self.is_probe_out,
+            ProgressState::Probe | ProgressState::Snapshot => !self.is_probe_out,
             ProgressState::Replicate => {
                 self.next_index <= last
                     && self.inflight.len() < limits.inflight_messages_max
@@ -131,6 +135,7 @@ impl Progress {
         assert!(last >= self.next_index.previous(), "an append that does not start at next_index");
         self.sent_tick = now_tick;
         match self.state {
+            ProgressState::Snapshot => panic!("an append to a follower that needs a snapshot"),
             ProgressState::Probe => self.is_probe_out = true,
             ProgressState::Replicate => {
                 if last >= self.next_index {
@@ -143,13 +148,34 @@ impl Progress {
         self.told(commit.min(last));
     }
 
-    /// It proved to hold the log up to `matched`, durably.
-    pub(crate) fn advance(&mut self, matched: Index) {
+    /// What it needs next is not in the leader's log any more, and the offer of a snapshot leaves.
+    pub(crate) fn offered(&mut self, now_tick: u64) {
+        if self.state != ProgressState::Snapshot {
+            self.probe_anew();
+            self.state = ProgressState::Snapshot;
+        }
+        self.is_probe_out = true;
+        self.sent_tick = now_tick;
+        self.check();
+    }
+
+    /// It proved to hold the log up to `matched`, durably. The leader's log begins after `base`.
+    pub(crate) fn advance(&mut self, matched: Index, base: Index) {
+        let is_news = matched > self.match_index;
         self.match_index = self.match_index.max(matched);
-        if self.state == ProgressState::Probe && matched.next() >= self.next_index {
+        let is_found = match self.state {
             // Only an answer to the probe, or one that proves more, ends the probing: an older acknowledgement
             // says nothing of where the logs part now.
+            ProgressState::Probe => matched.next() >= self.next_index,
+            ProgressState::Replicate => false,
+            // However it came by what it holds: entries go on from there.
+            ProgressState::Snapshot => self.match_index >= base,
+        };
+        if is_found {
             self.state = ProgressState::Replicate;
+        }
+        // Of an offer even less is an answer: it has installed an older one.
+        if is_found || self.state == ProgressState::Snapshot && is_news {
             self.is_probe_out = false;
             self.probes_lost = 0;
         }
@@ -169,6 +195,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe => self.is_probe_out && base == self.next_index.previous() && is_above_match,
             ProgressState::Replicate => is_above_match && base < self.next_index,
+            ProgressState::Snapshot => false,
         }
     }
 
@@ -178,31 +205,34 @@ impl Progress {
         // At most the base, so that each rejection gets lower whatever the hint says.
         let floor = Bug::NextBelowMatch.spoils(self.match_index.next(), || Index(1));
         self.next_index = hint.next().min(base).max(floor);
+        self.probe_anew();
+        self.check();
+    }
+
+    /// Nothing is in flight any more.
+    fn probe_anew(&mut self) {
         self.state = ProgressState::Probe;
         self.inflight.clear();
         self.inflight_bytes = 0;
         self.is_probe_out = false;
         self.probes_lost = 0;
-        // What rejected appends said of the commit index was not taken either.
+        // What appends in flight said of the commit index may not have been taken either.
         self.told_commit = Index::ZERO;
-        self.check();
     }
 
     /// Whether an append has been out for `ticks` without the answer it should have had. A probe may hold a megabyte, and
     /// a slow way or a slow disk looks like a loss: for each one that counted as lost the next waits twice as long.
     pub(crate) fn is_overdue(&self, now_tick: u64, ticks: u32) -> bool {
-        let is_out = match self.state {
-            ProgressState::Probe => self.is_probe_out,
-            ProgressState::Replicate => self.match_index.next() < self.next_index,
-        };
-        let doublings = match self.state {
-            ProgressState::Probe => self.probes_lost.min(PROBE_DOUBLINGS_MAX),
-            ProgressState::Replicate => 0,
+        let (is_out, doublings) = match self.state {
+            ProgressState::Probe | ProgressState::Snapshot => {
+                (self.is_probe_out, self.probes_lost.min(PROBE_DOUBLINGS_MAX))
+            }
+            ProgressState::Replicate => (self.match_index.next() < self.next_index, 0),
         };
         is_out && now_tick - self.sent_tick >= u64::from(ticks) << doublings
     }
 
-    /// The probe counts as lost: another may leave.
+    /// The probe, or the offer, counts as lost: another may leave.
     pub(crate) fn forget_probe(&mut self) {
         self.is_probe_out = false;
         self.probes_lost += 1;
@@ -262,7 +292,7 @@ impl Progress {
         assert!(self.match_index < self.next_index, "match {} next {}", self.match_index, self.next_index);
         assert!(
             self.state == ProgressState::Replicate || self.inflight.is_empty(),
-            "in flight while probing"
+            "in flight while not replicating"
         );
     }
 }
@@ -289,7 +319,7 @@ mod tests {
     fn replicating() -> Progress {
         let mut progress = Progress::new(Index(10), 0);
         progress.sent(Index(10), 0, Index::ZERO, 0);
-        progress.advance(Index(10));
+        progress.advance(Index(10), Index::ZERO);
         assert_eq!(progress.state(), ProgressState::Replicate);
         progress
     }
@@ -300,9 +330,9 @@ mod tests {
         assert!(progress.may_send(Index(10), &limits()));
         progress.sent(Index(10), 0, Index::ZERO, 0);
         assert!(!progress.may_send(Index(20), &limits()));
-        progress.advance(Index(5));
+        progress.advance(Index(5), Index::ZERO);
         assert_eq!((progress.state(), progress.match_index()), (ProgressState::Probe, Index(5)));
-        progress.advance(Index(10));
+        progress.advance(Index(10), Index::ZERO);
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, Index(11)));
     }
 
@@ -336,10 +366,44 @@ mod tests {
             progress.sent(Index(last), 1, Index::ZERO, 0);
         }
         assert!(!progress.may_send(Index(20), &limits()));
-        progress.advance(Index(12));
+        progress.advance(Index(12), Index::ZERO);
         assert_eq!((progress.inflight_messages(), progress.inflight_bytes()), (1, 1));
         progress.sent(Index(14), 60, Index::ZERO, 0);
         assert!(!progress.may_send(Index(20), &limits()));
+    }
+
+    #[test]
+    fn offer_ends_with_what_the_log_can_follow() {
+        let mut progress = replicating();
+        progress.sent(Index(12), 10, Index(12), 0);
+        progress.offered(0);
+        assert_eq!((progress.state(), progress.inflight_messages()), (ProgressState::Snapshot, 0));
+        assert!(!progress.may_send(Index(40), &limits()) && !progress.is_rejection_current(Index(12)));
+        // Word from before, and then of a snapshot that is not enough: that is no loss, so the next goes at once.
+        progress.advance(Index(10), Index(30));
+        assert!(!progress.may_send(Index(40), &limits()));
+        progress.advance(Index(20), Index(30));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Snapshot, Index(21)));
+        assert!(progress.may_send(Index(40), &limits()));
+        progress.offered(0);
+        progress.advance(Index(30), Index(30));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, Index(31)));
+        assert!(progress.needs_commit_notice(Index(30)));
+    }
+
+    #[test]
+    fn each_offer_waits_twice_as_long_as_the_one_before() {
+        let mut progress = replicating();
+        let mut now = 0;
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            progress.offered(now);
+            let wait = (0..).find(|wait| progress.is_overdue(now + wait, 2)).unwrap();
+            waits.push(wait);
+            now += wait;
+            progress.forget_probe();
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 64, 64]);
     }
 
     #[test]
@@ -348,7 +412,7 @@ mod tests {
         assert!(progress.needs_commit_notice(Index(10)));
         progress.sent(Index(12), 10, Index(5), 0);
         assert!(!progress.needs_commit_notice(Index(10)));
-        progress.advance(Index(12));
+        progress.advance(Index(12), Index::ZERO);
         assert!(progress.needs_commit_notice(Index(12)));
         progress.told(progress.heartbeat_commit(Index(20)));
         assert!(!progress.needs_commit_notice(Index(20)));

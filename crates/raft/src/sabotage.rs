@@ -37,6 +37,12 @@ pub enum Bug {
     BelievesOneClock,
     /// The completion of an older write makes an entry durable that was written anew since.
     TrustsOlderWrite,
+    /// A snapshot is installed although more than it says has been applied.
+    InstallsOverNewer,
+    /// A leader whose log does not reach back far enough sends from where it begins, for ever.
+    ProbesWithPurgedLog,
+    /// What stands behind an installed snapshot in the log stays, whether or not it follows it.
+    KeepsConflictingSuffix,
 }
 
 impl Bug {

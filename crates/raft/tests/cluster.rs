@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use harness::{Cluster, node_id, test_limits};
-use quorate_raft::{Body, Index, Input, NodeId, ReadToken, Role};
+use quorate_raft::{Body, Fetch, Index, Input, NodeId, ReadToken, Role};
 
 fn elect(cluster: &mut Cluster, id: u64) {
     while cluster.node(node_id(id)).role() == Role::Follower {
@@ -158,6 +158,9 @@ struct Weather {
     disorder: bool,
     crash: usize,
     cut: usize,
+    /// Snapshots taken, and how many entries below each are kept.
+    compact: usize,
+    keep: u64,
     /// How long cuts last: few heal soon, many never see another leader.
     healing_rarity: usize,
     /// Its timer nearly stands still, as in a process that is paused: a leader like that does not notice that
@@ -175,6 +178,9 @@ struct Run {
     unsettled: BTreeSet<ReadToken>,
     asked: BTreeMap<ReadToken, NodeId>,
     proposals: u64,
+    /// Snapshots taken, and got from another and installed.
+    snapshots: usize,
+    installs: usize,
 }
 
 impl Run {
@@ -190,6 +196,8 @@ impl Run {
             disorder: dice.roll(2) == 0,
             crash: dice.pick(&[0, 1, 2]),
             cut: dice.pick(&[0, 1, 2]),
+            compact: dice.pick(&[0, 0, 1, 5]),
+            keep: dice.pick(&[0, 0, 1, 5, 20]),
             healing_rarity: dice.pick(&[1, 4, 10]),
             paused: None,
         };
@@ -201,6 +209,8 @@ impl Run {
             unsettled: BTreeSet::new(),
             asked: BTreeMap::new(),
             proposals: 0,
+            snapshots: 0,
+            installs: 0,
         }
     }
 
@@ -211,8 +221,8 @@ impl Run {
     fn event(&mut self) {
         let ids = self.cluster.ids();
         let id = self.dice.pick(&ids);
-        let Weather { tick, duplicate, lose, crash, cut, .. } = self.weather;
-        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2];
+        let Weather { tick, duplicate, lose, crash, cut, compact, .. } = self.weather;
+        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2, compact, 2];
         let mut roll = self.dice.roll(weights.iter().sum());
         let kind = weights
             .iter()
@@ -254,7 +264,26 @@ impl Run {
                 self.cluster.cut.clear();
                 self.weather.paused = None;
             }
+            11 if self.cluster.is_up(id) => self.compact(id),
+            12 => self.install(id),
             _ => {}
+        }
+    }
+
+    fn compact(&mut self, id: NodeId) {
+        let applied = self.cluster.node(id).applied().0;
+        let through = applied.saturating_sub(self.dice.roll(3) as u64 * self.weather.keep);
+        self.snapshots += usize::from(applied > 0);
+        self.cluster.compact(id, Index(through));
+    }
+
+    /// The snapshot that a server fetches is complete.
+    fn install(&mut self, id: NodeId) {
+        let Some(Fetch { last, .. }) = self.cluster.servers[&id].fetch else { return };
+        if self.cluster.is_up(id) {
+            let applied = self.cluster.node(id).applied();
+            self.cluster.install(id, last);
+            self.installs += usize::from(self.cluster.node(id).snapshot() == last && applied < last.index);
         }
     }
 
@@ -338,6 +367,9 @@ impl Run {
                 self.cluster.tick(id);
             }
             self.cluster.deliver_all();
+            for id in self.cluster.ids() {
+                self.install(id);
+            }
         }
         let leader = self.cluster.leader().expect("a calm group has a leader");
         assert!(self.cluster.node(leader).is_leader_ready());
@@ -358,7 +390,7 @@ impl Run {
 
 #[test]
 fn random_schedules_keep_the_invariants_and_then_agree() {
-    let (mut commits, mut confirmed, mut terms) = (0, 0, 0);
+    let (mut commits, mut confirmed, mut terms, mut snapshots, mut installs) = (0, 0, 0, 0, 0);
     for seed in 0..300 {
         let mut run = Run::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -375,10 +407,15 @@ fn random_schedules_keep_the_invariants_and_then_agree() {
             run.check_reads();
             run.cluster.check_log_matching();
             terms += run.cluster.node(node_id(1)).term().0;
+            snapshots += run.snapshots;
+            installs += run.installs;
         }));
         assert!(outcome.is_ok(), "seed {seed}");
     }
     // A test that never gets anywhere proves nothing.
-    println!("{commits} commits, {confirmed} reads, {terms} terms");
+    println!(
+        "{commits} commits, {confirmed} reads, {terms} terms, {snapshots} snapshots, {installs} installed"
+    );
     assert!(commits > 4_000 && confirmed > 1_000 && terms > 800, "{commits} {confirmed} {terms}");
+    assert!(snapshots > 1_000 && installs > 100, "{snapshots} {installs}");
 }

@@ -59,6 +59,12 @@ fn parse_node(text: &str) -> Result<NodeId, Box<dyn Error>> {
     NodeId::new(number).ok_or_else(|| "nodes count from 1".into())
 }
 
+/// `3@1`.
+fn parse_position(text: &str) -> Result<Position, Box<dyn Error>> {
+    let (index, term) = text.split_once('@').ok_or_else(|| format!("{text} is no position"))?;
+    Ok(Position::new(Term(term.parse()?), Index(index.parse()?)))
+}
+
 fn next_node(args: &mut ArgumentConsumer<'_>) -> Result<NodeId, Box<dyn Error>> {
     parse_node(args.next_pos().ok_or("which node?")?)
 }
@@ -106,6 +112,10 @@ impl goldenscript::Runner for Player {
             "auto" => self.auto(&mut args)?,
             "persist" => self.persist(&mut args)?,
             "propose" => self.propose(&mut args)?,
+            "compact" => self.compact(&mut args)?,
+            "install" => self.install(&mut args)?,
+            "own" => self.own(&mut args)?,
+            "offer" => self.offer(&mut args)?,
             "read" => self.read(&mut args)?,
             "crash" => self.crash(&mut args)?,
             "start" => self.start(&mut args)?,
@@ -140,14 +150,18 @@ impl Player {
         Ok(())
     }
 
-    /// `disk n1 term=4 vote=n2 1 1 4`: starts the node from a log with entries of these terms.
+    /// `disk n1 term=4 vote=n2 1 1 4`: starts the node from a log with entries of these terms. With `snapshot=3@1` it
+    /// has a snapshot too, and with `base=2@1` its log begins there.
     fn disk(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let id = next_node(args)?;
         let term = args.take_key("term").map(str::parse).transpose()?;
         let vote = args.take_key("vote").map(parse_node).transpose()?;
+        let snapshot = args.take_key("snapshot").map(parse_position).transpose()?.unwrap_or(Position::ZERO);
+        let base = args.take_key("base").map(parse_position).transpose()?.unwrap_or(Position::ZERO);
         let mut entries = Vec::new();
         while let Some(text) = args.next_pos() {
-            let position = Position::new(Term(text.parse()?), Index(entries.len() as u64 + 1));
+            let index = Index(base.index.0 + entries.len() as u64 + 1);
+            let position = Position::new(Term(text.parse()?), index);
             let payload = Payload::Data(Bytes::from(format!("v{}", position.index)));
             entries.push(Entry { position, payload });
         }
@@ -156,7 +170,9 @@ impl Player {
         self.cluster.crash(id, 0);
         let server = self.cluster.servers.get_mut(&id).ok_or("no such node")?;
         server.disk.hard_state = HardState { term: term.map_or(last, Term), vote };
+        server.disk.base = base;
         server.disk.entries = entries;
+        server.disk.snapshot = snapshot;
         self.cluster.start(id);
         Ok(())
     }
@@ -270,9 +286,7 @@ impl Player {
         let from = parse_node(args.take_key("from").ok_or("from whom?")?)?;
         let to = parse_node(args.take_key("to").ok_or("to whom?")?)?;
         let term = Term(number(args, "term", 0)?);
-        let (index, base_term) =
-            args.take_key("base").and_then(|base| base.split_once('@')).ok_or("after what?")?;
-        let base = Position::new(Term(base_term.parse()?), Index(index.parse()?));
+        let base = parse_position(args.take_key("base").ok_or("after what?")?)?;
         let commit = Index(number(args, "commit", 0)?);
         let mut last = base;
         let mut entries = Vec::new();
@@ -339,6 +353,49 @@ impl Player {
         args.reject_next()
     }
 
+    /// `compact n1 keep=2`: takes a snapshot of what is applied, and keeps so many entries below it.
+    fn compact(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let keep: u64 = number(args, "keep", 0)?;
+        for id in nodes(&self.cluster, args)? {
+            let through = Index(self.cluster.node(id).applied().0.saturating_sub(keep));
+            self.cluster.compact(id, through);
+        }
+        Ok(())
+    }
+
+    /// `own n1 snapshot=2@1 through=1`: a snapshot that was begun long ago is durable.
+    fn own(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let snapshot = parse_position(args.take_key("snapshot").ok_or("of what?")?)?;
+        let through = Index(number(args, "through", 0)?);
+        let id = next_node(args)?;
+        args.reject_next()?;
+        self.cluster.step(id, Input::Compact { snapshot, through });
+        Ok(())
+    }
+
+    /// `install n1`: the snapshot that it fetches is complete; `install n1 last=3@1`: this one is.
+    fn install(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let last = args.take_key("last").map(parse_position).transpose()?;
+        let id = next_node(args)?;
+        args.reject_next()?;
+        let fetched = self.cluster.servers[&id].fetch.map(|fetch| fetch.last);
+        let last = last.or(fetched).ok_or("it fetches nothing")?;
+        self.cluster.install(id, last);
+        Ok(())
+    }
+
+    /// `offer from=n1 to=n2 term=9 last=3@1`: the offer of a snapshot that nobody sent.
+    fn offer(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let from = parse_node(args.take_key("from").ok_or("from whom?")?)?;
+        let to = parse_node(args.take_key("to").ok_or("to whom?")?)?;
+        let term = Term(number(args, "term", 0)?);
+        let last = parse_position(args.take_key("last").ok_or("up to where?")?)?;
+        args.reject_next()?;
+        let message = Message { term, body: Body::InstallSnapshot { last } };
+        self.cluster.step(to, Input::Message { from, message });
+        Ok(())
+    }
+
     /// `read n1 7`: the reads with these tokens.
     fn read(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let id = next_node(args)?;
@@ -387,6 +444,9 @@ impl Player {
                 let _ = write!(line, " vote={vote}");
             }
             let _ = write!(line, " last={} commit={}", node.last(), node.commit());
+            if node.snapshot() != Position::ZERO {
+                let _ = write!(line, " snapshot={} base={}", node.snapshot(), node.base());
+            }
             if node.durable() != node.last().index {
                 let _ = write!(line, " durable={}", node.durable());
             }
@@ -403,6 +463,7 @@ impl Player {
             let state = match progress.state() {
                 ProgressState::Probe => "probe",
                 ProgressState::Replicate => "replicate",
+                ProgressState::Snapshot => "snapshot",
             };
             let (matched, next) = (progress.match_index(), progress.next_index());
             let inflight = progress.inflight_messages();
@@ -468,4 +529,9 @@ fn read() {
 #[test]
 fn restart() {
     play_all("restart");
+}
+
+#[test]
+fn snapshot() {
+    play_all("snapshot");
 }

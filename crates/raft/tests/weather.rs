@@ -1,12 +1,12 @@
 //! Peers are weather: whatever they say, a node neither stops nor breaks what it keeps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_raft::{
-    Body, Config, Effects, Entry, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId, Payload,
-    Position, ReadOutcome, ReadToken, Restored, Role, Round, Run, Term, WriteId,
+    Body, Config, Effects, Entry, Fetch, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId,
+    Payload, Position, ReadOutcome, ReadToken, Restored, Role, Round, Run, Term, WriteId,
 };
 
 fn node_id(id: u64) -> NodeId {
@@ -48,6 +48,7 @@ fn body() -> impl Strategy<Value = Body> {
         1 => position().prop_map(|last| Body::Vote { last }),
         1 => any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
         4 => (run(), index()).prop_map(|(run, commit)| Body::Append { run, commit }),
+        2 => position().prop_map(|last| Body::InstallSnapshot { last }),
         2 => index().prop_map(|matched| Body::Appended { matched }),
         2 => (index(), position()).prop_map(|(base, hint)| Body::Rejected { base, hint }),
         1 => (round(), index()).prop_map(|(round, commit)| Body::Heartbeat { round, commit }),
@@ -59,10 +60,23 @@ fn body() -> impl Strategy<Value = Body> {
 #[derive(Clone, Debug)]
 enum Event {
     Tick,
-    Message { from: u64, term: TermOf, body: Body },
-    Persisted { back: u64 },
+    Message {
+        from: u64,
+        term: TermOf,
+        body: Body,
+    },
+    Persisted {
+        back: u64,
+    },
     Propose,
     Read,
+    /// Of what was applied some entries ago; some entries below it stay.
+    Compact {
+        back: u64,
+        kept: u64,
+    },
+    /// What was asked for last has come.
+    Install,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +95,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..4_u64).prop_map(|back| Event::Persisted { back }),
         2 => Just(Event::Propose),
         2 => Just(Event::Read),
+        2 => (0..3_u64, 0..3_u64).prop_map(|(back, kept)| Event::Compact { back, kept }),
+        2 => Just(Event::Install),
     ]
 }
 
@@ -103,6 +119,7 @@ fn started() -> Node {
         hard_state: HardState { term: Term(4), vote: None },
         base: Position::ZERO,
         entries: entries.collect(),
+        snapshot: Position::ZERO,
     };
     Node::new(Config { id: node_id(1), voters, limits, seed: 1 }, restored)
 }
@@ -144,8 +161,8 @@ impl TermsOnDisk {
     }
 }
 
-fn input(node: &Node, event: Event, token: u64) -> Input {
-    match event {
+fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<Input> {
+    Some(match event {
         Event::Tick => Input::Tick { clock: token },
         Event::Message { from, term, body } => {
             let own = node.term();
@@ -161,7 +178,16 @@ fn input(node: &Node, event: Event, token: u64) -> Input {
         }
         Event::Propose => Input::Propose { payload: Bytes::from_static(b"mine") },
         Event::Read => Input::Read { token: ReadToken(token) },
-    }
+        Event::Compact { back, kept } => {
+            let index = Index(node.applied().0.saturating_sub(back));
+            let snapshot = Position::new(node.term_at(index)?, index);
+            Input::Compact { snapshot, through: Index(index.0.saturating_sub(kept)) }
+        }
+        // Whoever offers a snapshot of the end of the number range does not have it.
+        Event::Install => {
+            Input::Install { last: fetch.filter(|fetch| fetch.last.index < Index(1_000))?.last }
+        }
+    })
 }
 
 proptest! {
@@ -175,10 +201,12 @@ proptest! {
     ) {
         let mut node = if leads { leading() } else { started() };
         let mut disk = TermsOnDisk { writes: Vec::new(), durable: node.term() };
-        let mut applied: Vec<Entry> = Vec::new();
+        let mut applied: BTreeMap<Index, Entry> = BTreeMap::new();
+        let mut fetch = None;
         for (token, event) in events.into_iter().enumerate() {
             let (term, vote, commit) = (node.term(), node.vote(), node.commit());
-            let input = input(&node, event, token as u64);
+            let (base, snapshot, last_applied) = (node.base(), node.snapshot(), node.applied());
+            let Some(input) = input(&node, event, token as u64, fetch) else { continue };
             let effects = node.step(input.clone());
             disk.step(&input, &effects);
             prop_assert!(node.role() != Role::Leader || node.term() == disk.durable);
@@ -186,11 +214,23 @@ proptest! {
             prop_assert!(node.term() > term || vote.is_none() || node.vote() == vote);
             prop_assert!(node.commit() >= commit && node.commit() <= node.last().index);
             prop_assert!(node.last().term <= node.term());
-            applied.extend(effects.apply);
-            let committed: Vec<Entry> =
-                node.entries_after(Index::ZERO).take(applied.len()).cloned().collect();
-            prop_assert_eq!(&committed, &applied);
-            prop_assert_eq!(applied.len() as u64, node.commit().0);
+            fetch = effects.fetch.or(fetch);
+            prop_assert!(node.base().index >= base.index && node.base().index <= node.snapshot().index);
+            prop_assert!(node.snapshot().index >= snapshot.index && node.snapshot().index <= commit.max(node.commit()));
+            let mut next = last_applied;
+            if let Some(installed) = effects.install {
+                prop_assert!(installed.index > last_applied && node.base() == installed);
+                next = installed.index;
+            }
+            for entry in effects.apply {
+                next = next.next();
+                prop_assert_eq!(entry.position.index, next);
+                applied.insert(next, entry);
+            }
+            prop_assert_eq!((next, next), (node.applied(), node.commit()));
+            for (index, entry) in applied.range(node.base().index.next()..) {
+                prop_assert_eq!(node.entry(*index), Some(entry));
+            }
             for progress in node.progress().into_iter().flatten() {
                 prop_assert!(progress.1.match_index() < progress.1.next_index());
                 prop_assert!(progress.1.next_index() <= node.last().index.next());
@@ -266,6 +306,25 @@ fn nobody_leads_before_its_own_vote_is_durable() {
     assert_eq!(node.role(), Role::Candidate);
     let _ = node.step(Input::Persisted { write: own });
     assert_eq!(node.role(), Role::Leader);
+}
+
+/// A fetch of old may be done when this node leads. A leader holds everything that is committed, so a snapshot that
+/// its log does not hold is not of this group.
+#[test]
+fn a_leader_installs_nothing() {
+    let mut node = started();
+    let last = Position::new(Term(5), Index(9));
+    let effects = hear(&mut node, 2, 5, Body::InstallSnapshot { last });
+    assert_eq!(effects.fetch, Some(Fetch { from: node_id(2), last }));
+    while node.role() == Role::Follower {
+        let _ = node.step(Input::Tick { clock: 1 });
+    }
+    let _ = hear(&mut node, 2, 6, Body::PreVoteReply { granted: true });
+    let _ = node.step(Input::Persisted { write: node.issued() });
+    let _ = hear(&mut node, 2, 6, Body::VoteReply { granted: true });
+    assert_eq!((node.role(), node.last().index), (Role::Leader, Index(5)));
+    assert_eq!(node.step(Input::Install { last }), Effects::default());
+    assert_eq!((node.base(), node.last().index), (Position::ZERO, Index(5)));
 }
 
 /// An echo of a round that has not begun is no echo, now or later.

@@ -314,11 +314,13 @@ impl Member {
 
     fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<(), Refusal>> {
         let effects = self.node.step(input);
-        let Effects { send_now, persist, apply, proposed, reads } = effects;
+        let Effects { send_now, persist, install, apply, proposed, reads, fetch: _ } = effects;
+        // Nobody takes a snapshot yet, so nobody offers one, and none is ever installed.
+        assert_eq!(install, None, "a snapshot that was never fetched");
         for envelope in send_now {
             out.send(envelope.to, PeerMessage::Raft(envelope.message));
         }
-        if let Some(Persist { write, hard_state, entries, send_after }) = persist {
+        if let Some(Persist { write, hard_state, reset_to: _, entries, send_after }) = persist {
             let send_after = send_after
                 .into_iter()
                 .map(|envelope| out.envelope(envelope.to, PeerMessage::Raft(envelope.message)));

@@ -25,6 +25,7 @@
 //! | 7 | rejected | term (8), base index (8), hint position (16) |
 //! | 8 | heartbeat | term (8), round (8), commit (8) |
 //! | 9 | heartbeat reply | term (8), round (8), clock (8) |
+//! | 10 | install snapshot | term (8), last position (16) |
 //! | 32 | forward | items of a batch ([`crate::entry`]) to the end |
 //! | 33 | read index | start (8), counter (8) |
 //! | 34 | read index reply | start (8), counter (8), index (8) |
@@ -120,6 +121,7 @@ const APPENDED: u8 = 6;
 const REJECTED: u8 = 7;
 const HEARTBEAT: u8 = 8;
 const HEARTBEAT_REPLY: u8 = 9;
+const INSTALL_SNAPSHOT: u8 = 10;
 const FORWARD: u8 = 32;
 const READ_INDEX: u8 = 33;
 const READ_INDEX_REPLY: u8 = 34;
@@ -178,11 +180,14 @@ fn encode_raft(message: &Message, out: &mut BytesMut) {
         Body::Rejected { .. } => REJECTED,
         Body::Heartbeat { .. } => HEARTBEAT,
         Body::HeartbeatReply { .. } => HEARTBEAT_REPLY,
+        Body::InstallSnapshot { .. } => INSTALL_SNAPSHOT,
     };
     out.put_u8(kind);
     out.put_u64_le(message.term.0);
     match &message.body {
-        Body::PreVote { last } | Body::Vote { last } => encode_position(*last, out),
+        Body::PreVote { last } | Body::Vote { last } | Body::InstallSnapshot { last } => {
+            encode_position(*last, out);
+        }
         Body::PreVoteReply { granted } | Body::VoteReply { granted } => out.put_u8(u8::from(*granted)),
         Body::Append { run, commit } => {
             out.put_u64_le(commit.0);
@@ -291,6 +296,7 @@ fn parse_raft(kind: u8, reader: &mut Reader) -> Result<Message, Malformed> {
         REJECTED => Body::Rejected { base: Index(reader.u64()?), hint: parse_position(reader)? },
         HEARTBEAT => Body::Heartbeat { round: Round(reader.u64()?), commit: Index(reader.u64()?) },
         HEARTBEAT_REPLY => Body::HeartbeatReply { round: Round(reader.u64()?), clock: reader.u64()? },
+        INSTALL_SNAPSHOT => Body::InstallSnapshot { last: parse_position(reader)? },
         _ => return Err(Malformed("an unknown kind of message")),
     };
     Ok(Message { term, body })

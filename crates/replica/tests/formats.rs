@@ -203,6 +203,7 @@ fn some_frames() -> Vec<Bytes> {
         raft(Body::Rejected { base: Index(3), hint: position }),
         raft(Body::Heartbeat { round: Round(1), commit: Index(1) }),
         raft(Body::HeartbeatReply { round: Round(1), clock: 9 }),
+        raft(Body::InstallSnapshot { last: position }),
         PeerMessage::Forward { items: entry::open_gateway(id(1), 2, 3) },
         PeerMessage::ReadIndex { start: 1, counter: 2 },
         PeerMessage::ReadIndexReply { start: 1, counter: 2, index: Index(3) },

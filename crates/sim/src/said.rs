@@ -49,6 +49,7 @@ fn raft(f: &mut fmt::Formatter<'_>, body: &Body) -> fmt::Result {
         Body::Append { run, commit } => {
             write!(f, "append {}+{} commit={commit}", run.base(), run.entries().len())
         }
+        Body::InstallSnapshot { last } => write!(f, "snapshot up to {last}"),
         Body::Appended { matched } => write!(f, "appended {matched}"),
         Body::Rejected { base, hint } => write!(f, "rejected {base}, have {hint}"),
         Body::Heartbeat { round, commit } => write!(f, "heartbeat round={} commit={commit}", round.0),

@@ -138,7 +138,7 @@ fn a_promise_that_is_not_durable_is_refused() {
 #[test]
 fn a_disk_that_forgets_what_was_synced_is_refused() {
     let hard_state = HardState { term: Term(1), vote: None };
-    let restored = |entries| Restored { hard_state, base: Position::ZERO, entries };
+    let restored = |entries| Restored { hard_state, entries, ..Restored::default() };
     three(1).restarted(0, &restored(vec![entry(1, 1, "a"), entry(2, 1, "b")])).unwrap();
     refused(three(1).restarted(0, &restored(vec![entry(1, 1, "a")])), "recovery");
     // What was never synced may be there, in part, or not at all.

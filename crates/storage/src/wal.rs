@@ -279,7 +279,7 @@ impl Wal {
             wal.sync()?;
         }
         let Recovered { hard_state, base, entries, .. } = recovered;
-        Ok((wal, Restored { hard_state, base, entries }))
+        Ok((wal, Restored { hard_state, base, entries, snapshot: base }))
     }
 
     /// Takes one write: hard state where it changed, and entries without a gap. If the first stands at or

@@ -17,27 +17,41 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Commit and applied are learned again, and a term that was not durable is forgotten.
-    pub(crate) fn on_start(&mut self, id: NodeId) {
-        self.marks.remove(&id);
+    /// Commit and applied are learned again beyond the snapshot, and a term that was not durable is forgotten.
+    pub(crate) fn on_start(&mut self, id: NodeId, node: &Node) {
+        let Position { index, .. } = node.snapshot();
+        assert_eq!((node.commit(), node.applied()), (index, index), "{id} starts where its snapshot is");
+        self.marks.insert(id, (Term::ZERO, index, index));
+    }
+
+    /// A snapshot is of what is committed, unless all of it was done before the story begins.
+    pub(crate) fn on_install(&self, last: Position) {
+        let known = self.committed.get(&last.index).map(|(entry, _)| entry.position);
+        assert_eq!(known.unwrap_or(last), last, "a snapshot of what was never committed");
     }
 
     pub(crate) fn last_committed(&self) -> Index {
         self.committed.last_key_value().map(|(index, _)| *index).unwrap_or_default()
     }
 
-    pub(crate) fn on_step(&mut self, id: NodeId, node: &Node, apply: &[Entry]) {
-        self.monotonic(id, node, apply);
+    pub(crate) fn on_step(&mut self, id: NodeId, node: &Node, install: Option<Position>, apply: &[Entry]) {
+        self.monotonic(id, node, install, apply);
+        assert!(node.base().index <= node.snapshot().index && node.snapshot().index <= node.commit());
+        assert_eq!(node.term_at(node.snapshot().index), Some(node.snapshot().term));
         self.state_machine_safety(id, node, apply);
         if node.role() == Role::Leader {
             self.election_safety(id, node);
         }
     }
 
-    fn monotonic(&mut self, id: NodeId, node: &Node, apply: &[Entry]) {
+    fn monotonic(&mut self, id: NodeId, node: &Node, install: Option<Position>, apply: &[Entry]) {
         let (term, commit, mut applied) = self.marks.get(&id).copied().unwrap_or_default();
         assert!(node.term() >= term, "{id}: the term fell");
         assert!(node.commit() >= commit, "{id}: the commit index fell");
+        if let Some(snapshot) = install {
+            assert!(snapshot.index > applied, "{id} installs {snapshot} over {applied}");
+            applied = snapshot.index;
+        }
         for entry in apply {
             assert_eq!(entry.position.index, applied.next(), "{id}: applied out of order");
             applied = entry.position.index;
@@ -63,7 +77,7 @@ impl Checker {
         let Some((&last, _)) = self.committed.last_key_value() else { return };
         let from = Index(last.0.saturating_sub(8));
         for (index, (entry, term)) in self.committed.range(from..) {
-            if *term < node.term() {
+            if *term < node.term() && *index > node.base().index {
                 assert_eq!(node.entry(*index), Some(entry), "leader {id} lacks a committed entry");
             }
         }
@@ -98,12 +112,13 @@ impl Checker {
             Body::Appended { matched } => {
                 let is_later = node.is_none_or(|node| node.term() > message.term);
                 let in_memory = node.and_then(|node| node.term_at(*matched));
-                let is_held = *matched == Index::ZERO || disk.term_at(*matched) == in_memory;
+                let is_held = *matched <= disk.snapshot.index || disk.term_at(*matched) == in_memory;
                 assert!(is_later || is_held, "{from} acknowledged {matched} before it is durable");
             }
             Body::PreVoteReply { granted: false }
             | Body::VoteReply { granted: false }
             | Body::Append { .. }
+            | Body::InstallSnapshot { .. }
             | Body::Rejected { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. } => {}
@@ -115,15 +130,21 @@ impl Checker {
     pub(crate) fn log_matching(nodes: &[&Node]) {
         for (place, one) in nodes.iter().enumerate() {
             for other in &nodes[place + 1..] {
+                let base = one.base().index.max(other.base().index);
                 let mut index = one.last().index.min(other.last().index);
-                while index > Index::ZERO && one.term_at(index) != other.term_at(index) {
+                while index > base && one.term_at(index) != other.term_at(index) {
                     index = index.previous();
                 }
+                if index <= base {
+                    // Where the one begins the other may not have come to, or may hold what is not committed.
+                    continue;
+                }
                 let common = Position::new(one.term_at(index).unwrap(), index);
-                while index > Index::ZERO {
+                while index > base {
                     assert_eq!(one.entry(index), other.entry(index), "logs differ below {common}");
                     index = index.previous();
                 }
+                assert_eq!(one.term_at(base), other.term_at(base), "logs differ at {base}, below {common}");
             }
         }
     }

@@ -10,7 +10,7 @@ pub(crate) mod show;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_raft::{
-    Config, Effects, Entry, Envelope, HardState, Index, Input, Limits, Message, Node, NodeId, Persist,
+    Config, Effects, Entry, Envelope, Fetch, HardState, Index, Input, Limits, Message, Node, NodeId, Persist,
     Position, ReadOutcome, ReadToken, Refusal, Restored, Term,
 };
 
@@ -20,27 +20,54 @@ use check::Checker;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
+    /// Before the first of the entries.
+    pub(crate) base: Position,
     pub(crate) entries: Vec<Entry>,
+    /// The newest snapshot, a file of its own; (0, 0) without one.
+    pub(crate) snapshot: Position,
 }
 
 impl Disk {
-    fn write(&mut self, hard_state: Option<HardState>, entries: &[Entry]) {
-        if let Some(hard_state) = hard_state {
+    fn write(&mut self, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;
         }
-        if let Some(first) = entries.first() {
-            let kept = usize::try_from(first.position.index.0 - 1).unwrap();
+        if let Some(base) = persist.reset_to {
+            assert!(base.index <= self.snapshot.index, "the log would begin where no snapshot is");
+            self.base = base;
+            self.entries.clear();
+        }
+        if let Some(first) = persist.entries.first() {
+            let kept = usize::try_from(first.position.index.0 - 1 - self.base.index.0).unwrap();
             assert!(kept <= self.entries.len(), "a write that leaves a gap on the disk");
             self.entries.truncate(kept);
-            self.entries.extend_from_slice(entries);
+            self.entries.extend_from_slice(&persist.entries);
         }
     }
-}
 
-impl Disk {
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
-        let offset = usize::try_from(index.0.checked_sub(1)?).ok()?;
-        self.entries.get(offset).map(|entry| entry.position.term)
+        match index.0.checked_sub(self.base.index.0)? {
+            0 => Some(self.base.term),
+            after => self.entries.get(usize::try_from(after - 1).ok()?).map(|entry| entry.position.term),
+        }
+    }
+
+    /// Entries up to `through` leave.
+    fn compact(&mut self, through: Index) {
+        if let Some(term) = self.term_at(through) {
+            self.entries.retain(|entry| entry.position.index > through);
+            self.base = Position::new(term, through);
+        }
+    }
+
+    /// What a start begins with. A log that does not hold the snapshot's position begins anew there.
+    fn recover(&mut self) -> Restored {
+        if self.term_at(self.snapshot.index) != Some(self.snapshot.term) {
+            self.base = self.snapshot;
+            self.entries.clear();
+        }
+        let Self { hard_state, base, entries, snapshot } = self.clone();
+        Restored { hard_state, base, entries, snapshot }
     }
 }
 
@@ -50,6 +77,8 @@ pub(crate) struct Server {
     pub(crate) disk: Disk,
     pub(crate) writes: VecDeque<Persist>,
     pub(crate) clock: u64,
+    /// The snapshot that it was told to fetch last.
+    pub(crate) fetch: Option<Fetch>,
     starts: u64,
 }
 
@@ -114,8 +143,8 @@ impl Cluster {
             check: Checker::default(),
         };
         for id in (1..=nodes).map(node_id) {
-            let server =
-                Server { node: None, disk: Disk::default(), writes: VecDeque::new(), clock: 0, starts: 0 };
+            let (disk, writes) = (Disk::default(), VecDeque::new());
+            let server = Server { node: None, disk, writes, clock: 0, fetch: None, starts: 0 };
             cluster.servers.insert(id, server);
         }
         for id in cluster.ids() {
@@ -144,18 +173,19 @@ impl Cluster {
         server.starts += 1;
         let seed = self.seed.wrapping_mul(1_000).wrapping_add(server.starts);
         let config = Config { id, voters, limits: self.limits.clone(), seed };
-        let entries = server.disk.entries.clone();
-        let restored = Restored { hard_state: server.disk.hard_state, base: Position::ZERO, entries };
-        server.node = Some(Node::new(config, restored));
-        self.check.on_start(id);
+        let restored = server.disk.recover();
+        let node = Node::new(config, restored);
+        self.check.on_start(id, &node);
+        server.node = Some(node);
     }
 
     /// Ends a server: memory is gone, and of the writes under way the first `survivors` reached the disk.
     pub(crate) fn crash(&mut self, id: NodeId, survivors: usize) {
         let server = self.servers.get_mut(&id).unwrap();
         server.node = None;
+        server.fetch = None;
         for persist in server.writes.drain(..).take(survivors) {
-            server.disk.write(persist.hard_state, &persist.entries);
+            server.disk.write(&persist);
         }
     }
 
@@ -175,10 +205,12 @@ impl Cluster {
     }
 
     fn perform(&mut self, id: NodeId, effects: Effects) {
-        let Effects { send_now, persist, apply, proposed: _, reads } = effects;
+        let Effects { send_now, persist, install, apply, proposed: _, reads, fetch } = effects;
         self.send(id, send_now);
-        self.servers.get_mut(&id).unwrap().writes.extend(persist);
-        self.check.on_step(id, self.servers[&id].node.as_ref().unwrap(), &apply);
+        let server = self.servers.get_mut(&id).unwrap();
+        server.writes.extend(persist);
+        server.fetch = fetch.or(server.fetch);
+        self.check.on_step(id, self.servers[&id].node.as_ref().unwrap(), install, &apply);
         for outcome in reads {
             match outcome {
                 ReadOutcome::Confirmed { token, index } => self.confirmed.push((id, token, index)),
@@ -196,6 +228,30 @@ impl Cluster {
         }
     }
 
+    /// A server takes a snapshot at once of what it has applied; entries up to `through` leave memory and disk.
+    pub(crate) fn compact(&mut self, id: NodeId, through: Index) {
+        let node = self.node(id);
+        let snapshot = Position::new(node.term_at(node.applied()).unwrap(), node.applied());
+        let server = self.servers.get_mut(&id).unwrap();
+        server.disk.snapshot = snapshot;
+        // A write under way may rewrite what is on the disk now: the disk's log is compacted behind them, or not.
+        if server.writes.is_empty() {
+            server.disk.compact(through);
+        }
+        self.step(id, Input::Compact { snapshot, through });
+    }
+
+    /// This snapshot has come to a server, and is durable. It keeps the file only if it is of use.
+    pub(crate) fn install(&mut self, id: NodeId, last: Position) {
+        self.check.on_install(last);
+        let server = self.servers.get_mut(&id).unwrap();
+        if last.index > server.disk.snapshot.index {
+            server.disk.snapshot = last;
+        }
+        server.fetch = None;
+        self.step(id, Input::Install { last });
+    }
+
     /// Completes up to `count` writes of a node with one sync, as a disk does that takes all that wait.
     pub(crate) fn persist(&mut self, id: NodeId, count: usize) {
         loop {
@@ -206,7 +262,7 @@ impl Cluster {
             }
             let synced: Vec<Persist> = server.writes.drain(..count).collect();
             for persist in &synced {
-                server.disk.write(persist.hard_state, &persist.entries);
+                server.disk.write(persist);
             }
             let mut last = None;
             for persist in synced {

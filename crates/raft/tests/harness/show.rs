@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    Body, Dropped, Effects, Entry, Envelope, Index, Input, Node, NodeId, Payload, Position, ReadOutcome,
-    Refusal, Role, Term,
+    Body, Dropped, Effects, Entry, Envelope, Fetch, Index, Input, Node, NodeId, Payload, Position,
+    ReadOutcome, Refusal, Role, Term,
 };
 
 use super::{Cluster, Flight};
@@ -16,6 +16,8 @@ pub(crate) struct Before {
     term: Term,
     last: Position,
     commit: Index,
+    base: Position,
+    snapshot: Position,
     leader: Option<NodeId>,
     dropped: Dropped,
 }
@@ -27,6 +29,8 @@ impl Before {
             term: node.term(),
             last: node.last(),
             commit: node.commit(),
+            base: node.base(),
+            snapshot: node.snapshot(),
             leader: node.leader(),
             dropped: node.dropped().clone(),
         }
@@ -40,6 +44,7 @@ pub(crate) fn kind(body: &Body) -> &'static str {
         Body::Vote { .. } => "vote",
         Body::VoteReply { .. } => "votereply",
         Body::Append { .. } => "append",
+        Body::InstallSnapshot { .. } => "snapshot",
         Body::Appended { .. } => "appended",
         Body::Rejected { .. } => "rejected",
         Body::Heartbeat { .. } => "heartbeat",
@@ -76,6 +81,7 @@ pub(crate) fn body(body: &Body) -> String {
         Body::Append { run, commit } => {
             format!("append after {}: {}, commit={commit}", run.base(), entries(run.entries()))
         }
+        Body::InstallSnapshot { last } => format!("snapshot up to {last}"),
         Body::Appended { matched } => format!("appended up to {matched}"),
         Body::Rejected { base, hint } => format!("rejected base {base}, hint {hint}"),
         Body::Heartbeat { round, commit } => format!("heartbeat round={} commit={commit}", round.0),
@@ -154,8 +160,12 @@ fn changes(before: &Before, node: &Node, effects: &Effects) -> Vec<String> {
         {
             lines.push(format!("votes for {vote}"));
         }
+        if let Some(base) = persist.reset_to {
+            let count = before.last.index.distance_from(before.base.index);
+            lines.push(format!("drop {count} entries, begin after {base}"));
+        }
         if let Some(first) = persist.entries.first() {
-            if first.position.index <= before.last.index {
+            if first.position.index <= before.last.index && persist.reset_to.is_none() {
                 let kept = first.position.index.previous();
                 lines.push(format!(
                     "truncate after {kept}: {} entries",
@@ -168,6 +178,14 @@ fn changes(before: &Before, node: &Node, effects: &Effects) -> Vec<String> {
     if node.commit() != before.commit {
         let position = Position::new(node.term_at(node.commit()).unwrap(), node.commit());
         lines.push(format!("commit {position}"));
+    }
+    if let Some(snapshot) = effects.install {
+        lines.push(format!("installs snapshot {snapshot}"));
+    } else if (node.snapshot(), node.base()) != (before.snapshot, before.base) {
+        lines.push(format!("snapshot {} base {}", node.snapshot(), node.base()));
+    }
+    if let Some(Fetch { from, last }) = effects.fetch {
+        lines.push(format!("fetches snapshot {last} of {from}"));
     }
     lines
 }

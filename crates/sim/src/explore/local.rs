@@ -107,7 +107,7 @@ impl Local {
         };
         let voters = (0..NODES).map(node_id).collect();
         let Disk { hard_state, entries } = disk.clone();
-        let restored = Restored { hard_state, base: Position::ZERO, entries };
+        let restored = Restored { hard_state, entries, ..Restored::default() };
         let node = Node::new(Config { id, voters, limits, seed: 0 }, restored);
         Self { node, disk, pending: VecDeque::new() }
     }
@@ -237,7 +237,8 @@ impl Local {
 impl Outcome {
     fn take(&mut self, input: Input, sabotage: Option<Sabotage>) {
         let id = self.local.node.id();
-        let Effects { send_now, persist, apply: _, proposed: _, reads } = self.local.node.step(input);
+        let Effects { send_now, persist, install: _, apply: _, proposed: _, reads, fetch: _ } =
+            self.local.node.step(input);
         self.sent.extend(send_now.into_iter().map(|envelope| Packet::from(id, envelope)));
         self.reads.extend(reads);
         let Some(mut write) = persist else { return };
@@ -280,7 +281,11 @@ impl Packet {
                 durable >= term && !asks(Role::Leader) && !asks(Role::Candidate)
             }
             Body::PreVote { .. } if term.0 > bounds.terms => true,
-            Body::PreVote { .. } | Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. } => false,
+            Body::PreVote { .. }
+            | Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::Heartbeat { .. } => false,
         }
     }
 }
@@ -319,5 +324,6 @@ fn push_message(words: &mut Vec<u64>, message: &Message) {
         Body::Rejected { base, hint } => words.extend([6, base.0, hint.term.0, hint.index.0]),
         Body::Heartbeat { round, commit } => words.extend([7, round.0, commit.0]),
         Body::HeartbeatReply { round, clock } => words.extend([8, round.0, *clock]),
+        Body::InstallSnapshot { last } => words.extend([9, last.term.0, last.index.0]),
     }
 }

@@ -349,6 +349,7 @@ fn told(body: &quorate_raft::Body) -> String {
         Body::Append { run, commit } => {
             format!("append after {} to {} commit={commit}", run.base(), run.last())
         }
+        Body::InstallSnapshot { last } => format!("snapshot up to {last}"),
         Body::Appended { matched } => format!("appended up to {matched}"),
         Body::Rejected { base, hint } => format!("rejects base {base}, hint {hint}"),
         Body::Heartbeat { round, commit } => format!("heartbeat round={} commit={commit}", round.0),

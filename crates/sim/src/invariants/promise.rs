@@ -34,6 +34,7 @@ pub fn check(host: HostIndex, ledger: &HostLedger, envelope: &PeerEnvelope) -> R
         Body::PreVoteReply { granted: false }
         | Body::VoteReply { granted: false }
         | Body::Append { .. }
+        | Body::InstallSnapshot { .. }
         | Body::Rejected { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. } => {

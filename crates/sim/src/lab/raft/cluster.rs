@@ -275,8 +275,9 @@ impl Cluster {
         input: Input,
     ) -> Result<Option<Result<quorate_raft::Position, quorate_raft::Refusal>>, Violation> {
         let Some(node) = &mut self.servers[server].node else { return Ok(None) };
-        let Effects { send_now, persist, apply, proposed, reads: _ } = node.step(input);
-        if let Some(Persist { write, hard_state, entries, send_after }) = persist {
+        // Nobody takes a snapshot here.
+        let Effects { send_now, persist, apply, proposed, reads: _, install: _, fetch: _ } = node.step(input);
+        if let Some(Persist { write, hard_state, entries, send_after, reset_to: _ }) = persist {
             let send_after = send_after.into_iter().map(|envelope| enveloped(server, envelope)).collect();
             let write = DiskWrite { write, hard_state, entries, send_after };
             self.invariants.wrote(server, &write)?;
@@ -353,7 +354,7 @@ impl Cluster {
                 self.traffic.campaigns += 1;
                 true
             }
-            Body::Append { .. } | Body::Heartbeat { .. } => true,
+            Body::Append { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. } => true,
             Body::Rejected { .. } => {
                 self.traffic.rejections += 1;
                 false
