@@ -220,14 +220,18 @@ fn a_damaged_newest_snapshot_is_refused() {
     assert!(open(&disk, 1, 0).is_ok(), "the older one does not matter");
     disk.crash_power(0);
     disk.flip_bit(NEWEST, 90, 0);
-    refusal(&disk, 1, &expect![[r#"
+    refusal(
+        &disk,
+        1,
+        &expect![[r#"
         snapshot-00000000000000000002-1.snap is not readable at offset 64 (the checksum
         of a block is wrong): the snapshot of index 2 is damaged. No server may start on
         this folder as it is: keep a copy of it. An intact snapshot of the same cluster
         with the same or a higher index, from another server or from a copy of this
         folder, may be put beside or in its place; the votes are in the log, which must
         stay as it is
-    "#]]);
+    "#]],
+    );
     // An intact one, of any server, that is newer: the log does not reach it, and the vote stays.
     let newer = Position::new(Term(1), Index(9));
     let cluster = ClusterId::of(&members());
@@ -242,22 +246,30 @@ fn a_snapshot_of_another_cluster_is_refused() {
     let position = Position::new(Term(1), Index(2));
     let other = ClusterId::new(77).unwrap();
     SnapshotWriter::create(Arc::new(disk.clone()), other, position).unwrap().finish(0).unwrap();
-    refusal(&disk, 1, &expect![[r#"
+    refusal(
+        &disk,
+        1,
+        &expect![[r#"
         snapshot-00000000000000000002-1.snap is a snapshot of cluster
         0000000000000000000000000000004d, and this folder is of cluster
         5916299f5e8061f057cd28b34a02216b: somebody has copied it here; take it away, put
         this cluster's own there, and do not start a server before
-    "#]]);
+    "#]],
+    );
     // Neither is one in a folder that is not founded, or that is nobody's.
     let not_founded = SimDisk::new();
     drop(open(&not_founded, 1, 11).unwrap());
     not_founded.plant(NEWEST, disk.content(NEWEST));
-    refusal(&not_founded, 1, &expect![[r#"
+    refusal(
+        &not_founded,
+        1,
+        &expect![[r#"
         snapshot-00000000000000000002-1.snap is a snapshot of cluster
         0000000000000000000000000000004d, and this folder is of no cluster yet: somebody
         has copied it here; take it away, put this cluster's own there, and do not start
         a server before
-    "#]]);
+    "#]],
+    );
     let nobodys = SimDisk::new();
     nobodys.plant(NEWEST, disk.content(NEWEST));
     assert!(matches!(open(&nobodys, 1, 11), Err(FolderError::IdentityMissing)));

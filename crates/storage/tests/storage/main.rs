@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod folder;
 mod golden;
+mod lives;
 mod model;
 mod sim_disk;
 mod snapshot;
