@@ -1,7 +1,7 @@
 //! The log behind a snapshot: whole segments are deleted, and a log that does not hold the snapshot begins anew.
 //! Knows nothing of what is in a snapshot, and trusts the caller that it is durable.
 
-use quorate_raft::{HardState, Index, Position, Restored};
+use quorate_raft::{Entry, HardState, Index, Position, Restored};
 
 use super::{Wal, WriteError};
 use crate::record::{HEADER_RECORD_BYTES, LogOffset};
@@ -33,8 +33,22 @@ impl Wal {
         Ok(count)
     }
 
-    /// The log is dropped and begins at `position`, that of a durable snapshot. The hard state stays; where it
-    /// changes in the same write, [`Wal::append`] it before. Durable when it returns.
+    /// One whole write of consensus, in the order that a crash in its middle needs: the hard state, where it changed;
+    /// the drop of the log, see [`Wal::reset_to`]; the entries. See [`Wal::append`] for the rest.
+    pub fn write(
+        &mut self,
+        hard_state: Option<HardState>,
+        reset_to: Option<Position>,
+        entries: &[Entry],
+    ) -> Result<(), WriteError> {
+        let Some(position) = reset_to else { return self.append(hard_state, entries) };
+        self.append(hard_state, &[])?;
+        self.reset_to(position)?;
+        self.append(None, entries)
+    }
+
+    /// The log is dropped and begins at `position`, that of a durable snapshot. The hard state stays. Durable
+    /// when it returns.
     ///
     /// # Panics
     /// If `position` is not behind where the log has begun before, or of a later term than the hard state.
@@ -72,6 +86,7 @@ impl Wal {
         holds: bool,
         restored: &mut Restored,
     ) -> Result<(), WriteError> {
+        restored.snapshot = snapshot;
         if holds || Bug::KeepsLogWithoutSnapshot.is_put_back() {
             self.floor = snapshot.index.min(self.last.index);
             return Ok(());
@@ -81,7 +96,7 @@ impl Wal {
             self.append(Some(HardState { term: snapshot.term, vote: None }), &[])?;
         }
         self.reset_to(snapshot)?;
-        *restored = Restored { hard_state: self.hard_state, base: snapshot, ..Restored::default() };
+        *restored = Restored { hard_state: self.hard_state, base: snapshot, entries: Vec::new(), snapshot };
         Ok(())
     }
 

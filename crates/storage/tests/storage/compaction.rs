@@ -212,11 +212,16 @@ fn a_log_begins_anew_behind_a_snapshot_that_it_does_not_hold() {
         wal.reset_to(snapshot).unwrap();
         assert_eq!((wal.last(), wal.log_bytes()), (snapshot, 0));
         assert_eq!(disk.names(), [segment(3)]);
-        wal.append(None, &[entry(snapshot.index.0 + 1, 2, "next")]).unwrap();
+        let next = entry(snapshot.index.0 + 1, 2, "next");
+        wal.append(None, std::slice::from_ref(&next)).unwrap();
+        // Once more, as a write with all its parts.
+        let newer = at(snapshot.index.0 + 7, 3);
+        let further = entry(newer.index.0 + 1, 4, "further");
+        wal.write(Some(vote(4, 1)), Some(newer), std::slice::from_ref(&further)).unwrap();
         wal.sync().unwrap();
-        let (_, restored) = reopened(&disk, snapshot);
-        assert_eq!((restored.hard_state, restored.base), (vote(2, 3), snapshot), "{what}");
-        assert_eq!(restored.entries, [entry(snapshot.index.0 + 1, 2, "next")]);
+        let (_, restored) = reopened(&disk, newer);
+        assert_eq!((restored.hard_state, restored.base), (vote(4, 1), newer), "{what}");
+        assert_eq!((restored.entries, restored.snapshot), (vec![further], newer));
     }
 }
 

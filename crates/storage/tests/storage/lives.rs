@@ -280,7 +280,7 @@ impl Life {
         let after = snapshot.under(self.last());
         if after != *self.last() {
             self.contents.push(after);
-            wal.reset_to(position).ok()?;
+            wal.write(None, Some(position), &[]).ok()?;
             self.synced = self.written();
         }
         Some(())
@@ -328,6 +328,7 @@ fn whole(snapshot: &Snapshot, restored: &Restored, what: &str) -> Content {
     assert!(base <= covered, "{what}: entries are missing between the snapshot and the log");
     let at_base = base.checked_sub(1).map_or(Position::ZERO, |at| snapshot.0[at].position);
     assert_eq!(restored.base, at_base, "{what}: the log begins behind what never was");
+    assert_eq!(restored.snapshot, snapshot.position(), "{what}");
     let both = (covered - base).min(restored.entries.len());
     assert_eq!(restored.entries[..both], snapshot.0[base..base + both], "{what}: log and snapshot disagree");
     let mut entries = snapshot.0.clone();
