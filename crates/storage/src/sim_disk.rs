@@ -43,6 +43,10 @@ pub enum DiskBug {
 #[derive(Clone, Default)]
 struct State {
     files: BTreeMap<u64, SimFile>,
+    /// How many handles of this life each open file has: it lives as long as they, whatever its name does.
+    handles: BTreeMap<u64, u32>,
+    /// Files that may have lost their last durable name.
+    unnamed: BTreeSet<u64>,
     next_file: u64,
     names: BTreeMap<String, u64>,
     synced_names: BTreeMap<String, u64>,
@@ -152,6 +156,11 @@ impl SimDisk {
         state.names.get(name).and_then(|file| state.files.get(file)).map(|file| file.live.clone())
     }
 
+    /// How many files take memory: those with a name, and those without that are open or may come back.
+    pub fn files(&self) -> usize {
+        self.state().files.len()
+    }
+
     /// The names of all files, in order.
     pub fn names(&self) -> Vec<String> {
         self.state().names.keys().cloned().collect()
@@ -185,7 +194,9 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, name: &str, file: u64, life: u64) -> Box<dyn DiskFile> {
+    fn handle(&self, name: &str, state: &mut State) -> Box<dyn DiskFile> {
+        let (file, life) = (state.names[name], state.life);
+        *state.handles.entry(file).or_default() += 1;
         Box::new(SimHandle { disk: self.clone(), name: name.to_owned(), file, life })
     }
 }
@@ -205,15 +216,17 @@ impl Disk for SimDisk {
             state.change_name(NameChange::Set(name.to_owned(), id));
         }
         fate.result().map_err(error)?;
-        Ok(self.handle(name, state.names[name], state.life))
+        Ok(self.handle(name, &mut state))
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
-        let state = self.state();
+        let mut state = self.state();
         let error = |source: io::Error| DiskError::new(DiskOperation::Open, name, source);
         state.check_alive().map_err(error)?;
-        let file = *state.names.get(name).ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
-        Ok(self.handle(name, file, state.life))
+        if !state.names.contains_key(name) {
+            return Err(error(io::ErrorKind::NotFound.into()));
+        }
+        Ok(self.handle(name, &mut state))
     }
 
     fn exists(&self, name: &str) -> Result<bool, DiskError> {
@@ -301,6 +314,20 @@ struct SimHandle {
     name: String,
     file: u64,
     life: u64,
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life == self.life
+            && let Some(handles) = state.handles.get_mut(&self.file)
+        {
+            *handles -= 1;
+            if *handles == 0 {
+                state.handles.remove(&self.file);
+            }
+        }
+    }
 }
 
 impl SimHandle {
@@ -440,17 +467,29 @@ impl State {
 
     /// A folder may hold hundreds of segments, so only what has changed is looked at.
     fn sync_names(&mut self) {
-        let State { names, synced_names, unsynced_names, .. } = self;
+        let State { files, handles, unnamed, names, synced_names, unsynced_names, .. } = self;
+        unnamed.extend(unsynced_names.iter().filter_map(NameChange::file));
         for name in unsynced_names.drain(..).flat_map(NameChange::into_names) {
-            match names.get(&name) {
+            let before = match names.get(&name) {
                 Some(file) => synced_names.insert(name, *file),
                 None => synced_names.remove(&name),
             };
+            unnamed.extend(before);
         }
+        unnamed.retain(|file| !synced_names.values().any(|named| named == file));
+        // What has neither a durable name nor a handle is gone for ever.
+        unnamed.retain(|file| {
+            let is_open = handles.contains_key(file);
+            if !is_open {
+                files.remove(file);
+            }
+            is_open
+        });
     }
 
     fn begin_life(&mut self) {
         self.life += 1;
+        self.handles.clear();
         self.crashed = false;
         self.crash_at = None;
         self.fail_at = None;
@@ -470,6 +509,7 @@ impl State {
         }
         let named: BTreeSet<u64> = names.values().copied().collect();
         self.files.retain(|id, _| named.contains(id));
+        self.unnamed.clear();
         self.names = names.clone();
         self.synced_names = names;
         for file in self.files.values_mut() {
@@ -479,6 +519,14 @@ impl State {
 }
 
 impl NameChange {
+    /// The file that gets a name.
+    fn file(&self) -> Option<u64> {
+        match self {
+            Self::Set(_, file) | Self::Renamed(_, _, file) => Some(*file),
+            Self::Removed(_) => None,
+        }
+    }
+
     fn into_names(self) -> impl Iterator<Item = String> {
         let (name, other) = match self {
             Self::Set(name, _) | Self::Removed(name) => (name, None),

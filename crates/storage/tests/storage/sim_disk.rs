@@ -27,6 +27,39 @@ fn a_killed_process_leaves_unsynced_bytes_readable_and_a_power_cut_takes_them() 
 }
 
 #[test]
+fn a_file_without_a_name_lives_as_long_as_it_is_open_or_may_come_back() {
+    let disk = three_sectors();
+    let open = disk.open("f").unwrap();
+    disk.remove("f").unwrap();
+    let mut byte = [0];
+    open.read_at(1000, &mut byte).unwrap();
+    disk.sync_folder().unwrap();
+    open.read_at(1000, &mut byte).unwrap();
+    assert_eq!((byte, disk.files()), ([b'a'], 1));
+    drop(open);
+    disk.sync_folder().unwrap();
+    assert_eq!(disk.files(), 0);
+
+    let disk = three_sectors();
+    disk.remove("f").unwrap();
+    let back = disk.fork();
+    back.crash_power(0);
+    assert_eq!(back.content("f").unwrap().len(), 1536);
+    // Renamed over, and made and removed before anybody synced the folder.
+    for name in ["g", "h"] {
+        drop(file(&disk, name));
+    }
+    disk.rename("g", "f").unwrap();
+    disk.remove("h").unwrap();
+    disk.sync_folder().unwrap();
+    drop(file(&disk, "g"));
+    disk.rename("g", "f").unwrap();
+    assert_eq!(disk.files(), 2);
+    disk.sync_folder().unwrap();
+    assert_eq!((disk.files(), disk.names()), (1, vec!["f".to_owned()]));
+}
+
+#[test]
 fn a_power_cut_tears_at_sectors_and_keeps_any_subset() {
     let mut images = std::collections::BTreeSet::new();
     for seed in 0..200 {
