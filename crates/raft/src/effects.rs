@@ -9,7 +9,7 @@ use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, WriteId
 /// 2. Queue `persist` behind all writes before it; once it is **synced**, send its `send_after` and step
 ///    [`crate::Input::Persisted`] with its number. 1 and 2 may run side by side.
 /// 3. Change the state machine to the snapshot of `install`.
-/// 4. Hand `apply` to the state machine.
+/// 4. Hand `apply` to the state machine. If `more_to_apply`, step [`crate::Input::ApplyMore`] when it is done.
 /// 5. Answer `reads` once the state machine has applied up to the index each names.
 /// 6. See to it that the snapshot of `fetch` comes here, and step [`crate::Input::Install`] once it is durable.
 #[must_use = "dropping effects loses votes and acknowledgements"]
@@ -23,8 +23,12 @@ pub struct Effects {
     /// is the one of [`crate::Input::Install`], and ahead of everything that was ever handed over in `apply`; what
     /// is handed over later follows it.
     pub install: Option<Position>,
-    /// Committed entries, in order, each handed over at most once in a process's life.
+    /// Committed entries, in order, each handed over at most once in a process's life. At most
+    /// [`crate::Limits::apply_bytes_max`] of them.
     pub apply: Vec<Entry>,
+    /// More is committed than was handed over: after a start it may be the whole log. Each step hands over more;
+    /// [`crate::Input::ApplyMore`] is the one that does nothing else.
+    pub more_to_apply: bool,
     /// What became of the proposal that this step carried.
     pub proposed: Option<Result<Position, Refusal>>,
     /// Reads that are settled.

@@ -108,8 +108,9 @@
 //!
 //! # Limits
 //!
-//! [`Limits`] bounds an entry, an append, what is in flight to one follower, what is not committed, and the reads
-//! that wait. Past the last two the answer is [`Refusal::Busy`].
+//! [`Limits`] bounds an entry, an append, what is in flight to one follower, what is not committed, what one step hands
+//! over to the state machine, and the reads that wait. Past what is not committed and the reads the answer is
+//! [`Refusal::Busy`].
 //!
 //! # What is not here
 //!

@@ -234,12 +234,20 @@ impl Member {
         self.writes.canonical(words);
     }
 
+    /// Not gated on our own sync: committed is what a majority has, and this node may be the slow one.
+    fn hand_over(&mut self) {
+        let commit = self.log.commit();
+        if self.applied < commit {
+            let run = self.log.run_between(self.applied, commit, self.limits.apply_bytes_max);
+            self.applied = run.last().index;
+            (_, self.effects.apply) = run.into_parts();
+        }
+        self.effects.more_to_apply = self.applied < commit;
+    }
+
     /// Ends the step: hands over what is committed, and puts all writes of the step into one.
     pub(crate) fn finish_step(&mut self) -> Effects {
-        let commit = self.log.commit();
-        // Not gated on our own sync: committed is what a majority has, and this node may be the slow one.
-        self.effects.apply.extend(self.log.between(self.applied, commit).cloned());
-        self.applied = commit;
+        self.hand_over();
         let StepWrites { hard_state_changed, reset_to, entries_from, send_after } =
             std::mem::take(&mut self.step);
         if hard_state_changed || reset_to.is_some() || entries_from.is_some() || !send_after.is_empty() {

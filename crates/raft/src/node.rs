@@ -16,7 +16,7 @@ use crate::snapshot;
 use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
 use crate::verdict::{DropReason, Dropped, Verdict};
 
-/// Everything that can happen to a node. There is no eighth way in.
+/// Everything that can happen to a node. There is no ninth way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A tick of the caller's timer has passed.
@@ -41,6 +41,8 @@ pub enum Input {
         /// Opaque bytes of the state machine, at most [`Limits::entry_bytes_max`].
         payload: Bytes,
     },
+    /// The state machine has room for more of what is committed; see [`Effects::more_to_apply`].
+    ApplyMore,
     /// Confirm a read index, if this node leads.
     Read {
         /// Named again in the outcome.
@@ -86,6 +88,8 @@ pub struct Limits {
     pub inflight_messages_max: usize,
     /// Bytes of entries proposed here and not yet committed; past it a proposal is `Busy`.
     pub uncommitted_bytes_max: usize,
+    /// Bytes of committed entries handed over in one step (one entry may exceed it alone).
+    pub apply_bytes_max: usize,
     /// Reads waiting for confirmation; past it a read is `Busy`.
     pub reads_waiting_max: usize,
 }
@@ -129,6 +133,7 @@ impl Limits {
         );
         assert!(self.election_ticks_min <= self.election_ticks_max, "election timeouts from more to less");
         assert!(self.append_bytes_max > 0 && self.inflight_bytes_max > 0, "nothing could be sent");
+        assert!(self.apply_bytes_max > 0, "nothing could be applied");
         assert!(self.inflight_messages_max > 0, "nothing could be in flight");
         assert!(self.reads_waiting_max > 0, "no read could ever wait");
     }
@@ -167,6 +172,7 @@ impl Node {
             }
             Input::Persisted { write } => self.persisted(write),
             Input::Propose { payload } => self.propose(payload),
+            Input::ApplyMore => {}
             Input::Read { token } => self.read(token),
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
             Input::Install { last } => self.install(last),

@@ -311,6 +311,7 @@ mod tests {
             inflight_bytes_max: 50,
             inflight_messages_max: 3,
             uncommitted_bytes_max: 100,
+            apply_bytes_max: 100,
             reads_waiting_max: 1,
         }
     }

@@ -222,7 +222,7 @@ impl Run {
         let ids = self.cluster.ids();
         let id = self.dice.pick(&ids);
         let Weather { tick, duplicate, lose, crash, cut, compact, .. } = self.weather;
-        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2, compact, 2];
+        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2, compact, 2, 20];
         let mut roll = self.dice.roll(weights.iter().sum());
         let kind = weights
             .iter()
@@ -266,6 +266,7 @@ impl Run {
             }
             11 if self.cluster.is_up(id) => self.compact(id),
             12 => self.install(id),
+            13 => self.cluster.step(id, Input::ApplyMore),
             _ => {}
         }
     }

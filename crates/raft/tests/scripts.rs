@@ -117,6 +117,7 @@ impl goldenscript::Runner for Player {
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
             "read" => self.read(&mut args)?,
+            "apply" => self.apply_more(&mut args)?,
             "crash" => self.crash(&mut args)?,
             "start" => self.start(&mut args)?,
             "state" => self.state(&mut args)?,
@@ -140,6 +141,7 @@ impl Player {
         limits.inflight_bytes_max = number(args, "inflight_bytes_max", limits.inflight_bytes_max)?;
         limits.inflight_messages_max = number(args, "inflight_messages_max", limits.inflight_messages_max)?;
         limits.uncommitted_bytes_max = number(args, "uncommitted_bytes_max", limits.uncommitted_bytes_max)?;
+        limits.apply_bytes_max = number(args, "apply_bytes_max", limits.apply_bytes_max)?;
         limits.reads_waiting_max = number(args, "reads_waiting_max", limits.reads_waiting_max)?;
         let auto_persist = number(args, "auto", true)?;
         args.reject_next()?;
@@ -405,6 +407,14 @@ impl Player {
         args.reject_next()
     }
 
+    /// `apply n1`: its state machine has room for more.
+    fn apply_more(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        for id in nodes(&self.cluster, args)? {
+            self.cluster.step(id, Input::ApplyMore);
+        }
+        Ok(())
+    }
+
     /// `crash n1 survivors=1`: so many of its writes under way reach the disk.
     fn crash(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let survivors = number(args, "survivors", 0)?;
@@ -446,6 +456,9 @@ impl Player {
             let _ = write!(line, " last={} commit={}", node.last(), node.commit());
             if node.snapshot() != Position::ZERO {
                 let _ = write!(line, " snapshot={} base={}", node.snapshot(), node.base());
+            }
+            if node.applied() != node.commit() {
+                let _ = write!(line, " applied={}", node.applied());
             }
             if node.durable() != node.last().index {
                 let _ = write!(line, " durable={}", node.durable());

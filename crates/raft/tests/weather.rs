@@ -77,6 +77,7 @@ enum Event {
     },
     /// What was asked for last has come.
     Install,
+    ApplyMore,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Read),
         2 => (0..3_u64, 0..3_u64).prop_map(|(back, kept)| Event::Compact { back, kept }),
         2 => Just(Event::Install),
+        2 => Just(Event::ApplyMore),
     ]
 }
 
@@ -110,6 +112,7 @@ fn started() -> Node {
         inflight_bytes_max: 300,
         inflight_messages_max: 3,
         uncommitted_bytes_max: 300,
+        apply_bytes_max: 80,
         reads_waiting_max: 3,
     };
     let voters: BTreeSet<NodeId> = (1..=3).map(node_id).collect();
@@ -178,6 +181,7 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
         }
         Event::Propose => Input::Propose { payload: Bytes::from_static(b"mine") },
         Event::Read => Input::Read { token: ReadToken(token) },
+        Event::ApplyMore => Input::ApplyMore,
         Event::Compact { back, kept } => {
             let index = Index(node.applied().0.saturating_sub(back));
             let snapshot = Position::new(node.term_at(index)?, index);
@@ -222,12 +226,16 @@ proptest! {
                 prop_assert!(installed.index > last_applied && node.base() == installed);
                 next = installed.index;
             }
+            let cost: usize = effects.apply.iter().map(Entry::cost).sum();
+            prop_assert!(cost <= 80 || effects.apply.len() == 1);
             for entry in effects.apply {
                 next = next.next();
                 prop_assert_eq!(entry.position.index, next);
                 applied.insert(next, entry);
             }
-            prop_assert_eq!((next, next), (node.applied(), node.commit()));
+            prop_assert_eq!(next, node.applied());
+            prop_assert_eq!(effects.more_to_apply, node.applied() < node.commit());
+            prop_assert!(next > last_applied || node.applied() == node.commit(), "nothing was handed over");
             for (index, entry) in applied.range(node.base().index.next()..) {
                 prop_assert_eq!(node.entry(*index), Some(entry));
             }

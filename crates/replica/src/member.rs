@@ -313,8 +313,19 @@ impl Member {
     // --- effects ---
 
     fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<(), Refusal>> {
-        let effects = self.node.step(input);
-        let Effects { send_now, persist, install, apply, proposed, reads, fetch: _ } = effects;
+        let mut effects = self.node.step(input);
+        let proposed = effects.proposed.take();
+        while effects.more_to_apply {
+            self.perform(effects, out);
+            effects = self.node.step(Input::ApplyMore);
+        }
+        self.perform(effects, out);
+        proposed.map(|outcome| outcome.map(|_| ()))
+    }
+
+    fn perform(&mut self, effects: Effects, out: &mut Outbox) {
+        let Effects { send_now, persist, install, apply, reads, fetch: _, proposed: _, more_to_apply: _ } =
+            effects;
         // Nobody takes a snapshot yet, so nobody offers one, and none is ever installed.
         assert_eq!(install, None, "a snapshot that was never fetched");
         for envelope in send_now {
@@ -333,7 +344,6 @@ impl Member {
         for read in reads {
             self.settle_read(read, out);
         }
-        proposed.map(|outcome| outcome.map(|_| ()))
     }
 
     fn apply(&mut self, entry: &Entry, out: &mut Outbox) {

@@ -164,6 +164,7 @@ impl Config {
             inflight_bytes_max: 8 << 20,
             inflight_messages_max: 256,
             uncommitted_bytes_max: 64 << 20,
+            apply_bytes_max: 1 << 20,
             reads_waiting_max: 4_096,
         }
     }

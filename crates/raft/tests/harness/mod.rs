@@ -123,6 +123,7 @@ pub(crate) fn test_limits() -> Limits {
         inflight_bytes_max: 4_000,
         inflight_messages_max: 4,
         uncommitted_bytes_max: 4_000,
+        apply_bytes_max: 1_000,
         reads_waiting_max: 4,
     }
 }
@@ -205,12 +206,15 @@ impl Cluster {
     }
 
     fn perform(&mut self, id: NodeId, effects: Effects) {
-        let Effects { send_now, persist, install, apply, proposed: _, reads, fetch } = effects;
+        let Effects { send_now, persist, install, apply, more_to_apply, proposed: _, reads, fetch } = effects;
         self.send(id, send_now);
         let server = self.servers.get_mut(&id).unwrap();
         server.writes.extend(persist);
         server.fetch = fetch.or(server.fetch);
         self.check.on_step(id, self.servers[&id].node.as_ref().unwrap(), install, &apply);
+        if more_to_apply && self.auto_persist {
+            self.step(id, Input::ApplyMore);
+        }
         for outcome in reads {
             match outcome {
                 ReadOutcome::Confirmed { token, index } => self.confirmed.push((id, token, index)),
@@ -233,7 +237,9 @@ impl Cluster {
         let node = self.node(id);
         let snapshot = Position::new(node.term_at(node.applied()).unwrap(), node.applied());
         let server = self.servers.get_mut(&id).unwrap();
-        server.disk.snapshot = snapshot;
+        if snapshot.index > server.disk.snapshot.index {
+            server.disk.snapshot = snapshot;
+        }
         // A write under way may rewrite what is on the disk now: the disk's log is compacted behind them, or not.
         if server.writes.is_empty() {
             server.disk.compact(through);

@@ -103,6 +103,7 @@ impl Local {
             inflight_bytes_max: 1 << 10,
             inflight_messages_max: 4,
             uncommitted_bytes_max: 1 << 10,
+            apply_bytes_max: 1 << 10,
             reads_waiting_max: 4,
         };
         let voters = (0..NODES).map(node_id).collect();
@@ -237,8 +238,9 @@ impl Local {
 impl Outcome {
     fn take(&mut self, input: Input, sabotage: Option<Sabotage>) {
         let id = self.local.node.id();
-        let Effects { send_now, persist, install: _, apply: _, proposed: _, reads, fetch: _ } =
+        let Effects { send_now, persist, install: _, apply: _, more_to_apply, proposed: _, reads, fetch: _ } =
             self.local.node.step(input);
+        assert!(!more_to_apply, "the bounds are below what one step hands over");
         self.sent.extend(send_now.into_iter().map(|envelope| Packet::from(id, envelope)));
         self.reads.extend(reads);
         let Some(mut write) = persist else { return };

@@ -276,7 +276,8 @@ impl Cluster {
     ) -> Result<Option<Result<quorate_raft::Position, quorate_raft::Refusal>>, Violation> {
         let Some(node) = &mut self.servers[server].node else { return Ok(None) };
         // Nobody takes a snapshot here.
-        let Effects { send_now, persist, apply, proposed, reads: _, install: _, fetch: _ } = node.step(input);
+        let Effects { send_now, persist, apply, more_to_apply, proposed, reads: _, install: _, fetch: _ } =
+            node.step(input);
         if let Some(Persist { write, hard_state, entries, send_after, reset_to: _ }) = persist {
             let send_after = send_after.into_iter().map(|envelope| enveloped(server, envelope)).collect();
             let write = DiskWrite { write, hard_state, entries, send_after };
@@ -293,6 +294,9 @@ impl Cluster {
         let place = &self.servers[server];
         let node = place.node.as_ref().expect("it has just stepped");
         self.invariants.stepped(View::new(server, node, node.applied(), place.digest))?;
+        if more_to_apply {
+            self.step(server, Input::ApplyMore)?;
+        }
         Ok(proposed)
     }
 
