@@ -90,6 +90,13 @@ impl ClerkClient {
         Self { clerk, depth: 1, script: Some(VecDeque::new()), ..Self::new(client, options, prng) }
     }
 
+    /// Its process is gone; that of another Clerk begins, without any memory.
+    pub(crate) fn replace(&mut self, world: &mut World) {
+        let prng = self.prng.fork();
+        *self = Self::new(self.client, &world.options, prng);
+        self.schedule(world);
+    }
+
     /// The calls to come of a scripted Clerk.
     pub(crate) fn script(&mut self) -> &mut VecDeque<(Bytes, Action)> {
         self.script.get_or_insert_default()

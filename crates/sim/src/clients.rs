@@ -44,6 +44,15 @@ impl Client {
         }
     }
 
+    /// It is gone, whatever it was doing; nobody will ever hear what came of that. Another begins in its place.
+    pub fn replace(&mut self, world: &mut World) {
+        match self {
+            Self::Clerk(clerk) => clerk.replace(world),
+            Self::Pipeliner(pipeliner) => pipeliner.forget(),
+            Self::Acting => {}
+        }
+    }
+
     /// An answer has arrived.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
-//! Damage that a cluster survives while it hits fewer than half of the servers: folders that are lost, servers that
-//! do not come back; and syncs that fail, after which a process must end. Knows nothing of what is stored.
+//! Damage that a cluster survives while it hits fewer than half of the servers: folders that are lost, bits that turn,
+//! servers that do not come back; and what any number may suffer, after which a process must end: syncs that fail,
+//! disks without room.
 
-use quorate_storage::SimDisk;
+use quorate_storage::{LogOffset, SimDisk};
 
+use crate::faults::Fault;
 use crate::host::Host;
 use crate::invariants::Violation;
 use crate::network::HostIndex;
@@ -15,9 +17,13 @@ impl World {
         self.hosts.iter().enumerate().filter(|(_, host)| !host.is_lost)
     }
 
-    /// Whether one more may be lost.
-    fn budget_is_left(&self) -> bool {
-        (self.hosts.len() - self.living().count() + 1) * 2 < self.hosts.len()
+    /// Whether this server may be hit by what it may not recover from: no member must be needed any more to found the
+    /// cluster, and with this one fewer than half may have been hit.
+    fn may_be_lost(&self, host: HostIndex) -> bool {
+        let is_hit = |host: &Host| host.is_lost || host.is_rotten;
+        let hit = self.hosts.iter().filter(|host| is_hit(host)).count();
+        let all_took_part = self.hosts.iter().all(|host| host.was_member);
+        all_took_part && !is_hit(&self.hosts[host]) && (hit + 1) * 2 < self.hosts.len()
     }
 
     /// All disks imitate the bug of the options, if there is one.
@@ -47,9 +53,7 @@ impl World {
 
     /// A member of the cluster loses its folder and starts on an empty one.
     pub(crate) fn wipe(&mut self, host: HostIndex) {
-        let is_member =
-            self.hosts[host].process.as_ref().is_some_and(|process| process.replica.raft().is_some());
-        if !is_member || self.hosts[host].is_lost || !self.budget_is_left() {
+        if !self.may_be_lost(host) {
             return;
         }
         self.crash(host, true);
@@ -66,11 +70,78 @@ impl World {
     pub(crate) fn lose_for_good(&mut self) {
         for _ in 0..self.options.faults.lost {
             let host = self.chance.faults.below(self.hosts.len() as u64) as HostIndex;
-            if !self.hosts[host].is_lost && self.budget_is_left() {
+            if self.may_be_lost(host) {
                 self.crash(host, true);
                 (self.hosts[host].is_lost, self.hosts[host].is_gone) = (true, true);
                 self.line(format_args!("‼ n{} does not come back", host + 1));
             }
         }
+    }
+
+    /// A disk has room for little more than it holds.
+    pub(crate) fn fill_disk(&mut self, host: HostIndex) {
+        let room = self.chance.faults.between(0, 2 * self.options.host.segment_bytes);
+        let Host { disk, is_full, full_times, .. } = &mut self.hosts[host];
+        disk.set_capacity_bytes(Some(disk.used_bytes() + room));
+        *is_full = true;
+        *full_times += 1;
+        let time = *full_times;
+        let lasts = self.down_for();
+        self.line(format_args!("‼ the disk of n{} has room for {room} bytes", host + 1));
+        self.schedule.after(lasts, Happening::Fault(Fault::FreeDisk { host, time }));
+    }
+
+    pub(crate) fn free_disk(&mut self, host: HostIndex, time: u64) {
+        if self.hosts[host].full_times == time {
+            self.make_room(host);
+        }
+    }
+
+    /// A disk has room again.
+    pub(crate) fn make_room(&mut self, host: HostIndex) {
+        let Host { disk, is_full, .. } = &mut self.hosts[host];
+        disk.set_capacity_bytes(None);
+        if std::mem::take(is_full) {
+            self.line(format_args!("‼ the disk of n{} has room again", host + 1));
+        }
+    }
+
+    /// A process that finds no room has ended, and somebody starts it again.
+    pub(crate) fn stop_without_room(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.stop_after_failed_sync(host)
+    }
+
+    /// One bit turns, in what is known to be synced of the log or in the identity. (That rot of a log's very last write,
+    /// before anything says that it was synced, looks like a torn tail is an assumption that storage states.)
+    pub(crate) fn turn_a_bit(&mut self, host: HostIndex) {
+        if !self.may_be_lost(host) {
+            return;
+        }
+        let Host { disk, process, .. } = &self.hosts[host];
+        let Some(process) = process else { return };
+        let claimed = process.wal.claimed();
+        let files = disk.names().into_iter().filter_map(|name| {
+            let size = disk.content(&name).map_or(0, |content| content.len() as u64);
+            let sound = match LogOffset::segment_of(&name) {
+                Some(segment) if segment > claimed.segment => 0,
+                Some(segment) if segment == claimed.segment => claimed.offset,
+                Some(_) | None => size,
+            };
+            (sound > 0).then_some((name, sound))
+        });
+        let files: Vec<(String, u64)> = files.collect();
+        let (name, size) = &files[self.chance.faults.below(files.len() as u64) as usize];
+        let (offset, bit) = (self.chance.faults.below(*size), self.chance.faults.below(8) as u8);
+        disk.flip_bit(name, offset, bit);
+        self.hosts[host].is_rotten = true;
+        self.line(format_args!("‼ a bit of {name} of n{} turns, in byte {offset}", host + 1));
+    }
+
+    /// A server has found its folder damaged: it must not start, and the others go on without it.
+    pub(crate) fn stays_away(&mut self, host: HostIndex, why: &dyn std::fmt::Display) {
+        self.line(format_args!("n{} does not start: {why}", host + 1));
+        self.counts.refusals += 1;
+        self.crash(host, false);
+        (self.hosts[host].is_lost, self.hosts[host].is_gone) = (true, true);
     }
 }

@@ -115,6 +115,9 @@ impl World {
         if self.hosts[host].sync_fails {
             return self.stop_after_failed_sync(host);
         }
+        if self.hosts[host].is_full {
+            return self.stop_without_room(host);
+        }
         Err(Violation { invariant: "disk", story: format!("n{}: {error}", host + 1) })
     }
 

@@ -3,6 +3,7 @@
 
 use quorate_raft::Role;
 
+use crate::clients::Client;
 use crate::invariants::Violation;
 use crate::network::HostIndex;
 use crate::schedule::{MS, Micros};
@@ -41,8 +42,23 @@ pub enum Fault {
     ClockJump,
     /// A disk is slow for a while.
     SlowDisk,
+    /// A processor is slow for a while.
+    SlowNode,
+    /// A disk is full for a while.
+    FullDisk,
+    /// And has room again.
+    FreeDisk {
+        /// Which.
+        host: HostIndex,
+        /// The how manieth time it was full.
+        time: u64,
+    },
+    /// A bit turns.
+    Rot,
     /// A client's connection breaks.
     ConnectionCut,
+    /// A client dies, and another takes its place.
+    ClientDeath,
     /// A sync fails.
     SyncFailure,
     /// A folder is lost.
@@ -62,11 +78,15 @@ impl World {
             Fault::LinkReset => faults.link_reset,
             Fault::ClockJump => faults.clock_jump,
             Fault::SlowDisk => faults.slow_disk,
+            Fault::SlowNode => faults.slow_node,
+            Fault::FullDisk => faults.full_disk,
+            Fault::Rot => faults.rot,
             Fault::ConnectionCut => self.options.workload.connection_cut,
+            Fault::ClientDeath => self.options.workload.death,
             Fault::SyncFailure => faults.sync_failure,
             Fault::Wipe => faults.wipe,
             // These follow from others.
-            Fault::CrashAgain { .. } | Fault::Flap { .. } => None,
+            Fault::CrashAgain { .. } | Fault::Flap { .. } | Fault::FreeDisk { .. } => None,
         }
     }
 
@@ -81,7 +101,11 @@ impl World {
             Fault::LinkReset,
             Fault::ClockJump,
             Fault::SlowDisk,
+            Fault::SlowNode,
+            Fault::FullDisk,
+            Fault::Rot,
             Fault::ConnectionCut,
+            Fault::ClientDeath,
             Fault::SyncFailure,
             Fault::Wipe,
         ] {
@@ -122,7 +146,15 @@ impl World {
                 self.hosts[host].slow_until = self.now() + self.down_for();
                 self.line(format_args!("‼ the disk of n{} is slow", host + 1));
             }
+            Fault::SlowNode => {
+                self.hosts[host].slow_steps_until = self.now() + self.down_for();
+                self.line(format_args!("‼ the processor of n{} is slow", host + 1));
+            }
+            Fault::FullDisk => self.fill_disk(host),
+            Fault::FreeDisk { host, time } => self.free_disk(host, time),
+            Fault::Rot => self.turn_a_bit(host),
             Fault::ConnectionCut => self.cut_connection(),
+            Fault::ClientDeath => self.kill_client(),
             Fault::SyncFailure => self.fail_sync(host),
             Fault::Wipe => self.wipe(host),
         }
@@ -297,6 +329,15 @@ impl World {
             self.line(format_args!("‼ the link of n{} and n{} breaks", host + 1, peer + 1));
             self.announce_link(host, peer);
         }
+    }
+
+    fn kill_client(&mut self) {
+        let client = self.chance.faults.below(self.clients.len() as u64) as usize;
+        self.line(format_args!("‼ c{client} dies, and another takes its place"));
+        for wire in self.wires.of_client(client) {
+            self.hang_up(wire);
+        }
+        self.with_client(client, Client::replace);
     }
 
     fn cut_connection(&mut self) {

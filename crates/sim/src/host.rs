@@ -107,8 +107,18 @@ pub struct Host {
     pub slow_until: Micros,
     /// What was lost with the latest process came with a loss of power: nobody resets connections then.
     pub lost_power: bool,
+    /// Its steps wait long for the processor until then.
+    pub slow_steps_until: Micros,
     /// Its next sync fails.
     pub sync_fails: bool,
+    /// Its disk has no room.
+    pub is_full: bool,
+    /// How often its disk was full.
+    pub full_times: u64,
+    /// It has taken part in the cluster, and knows that on its disk.
+    pub was_member: bool,
+    /// A bit on its disk has turned; if it finds that out, it does not start any more.
+    pub is_rotten: bool,
     /// It does not come back, or only with an empty folder: the others go on without it.
     pub is_lost: bool,
     /// It does not come back.

@@ -98,6 +98,8 @@ pub struct HostLedger {
     pub durable_log: LogModel,
     /// What of its term and vote is certainly on its disk.
     pub durable_hard_state: HardState,
+    /// What was on the folder that it has lost: it may have been acknowledged.
+    pub lost_log: LogModel,
     unsynced: VecDeque<Written>,
 }
 
@@ -150,7 +152,8 @@ impl Ledger {
 
     /// A server has lost its folder, and all it ever wrote.
     pub fn wiped(&mut self, host: HostIndex) {
-        self.hosts[host] = HostLedger::default();
+        let ledger = &mut self.hosts[host];
+        *ledger = HostLedger { lost_log: std::mem::take(&mut ledger.durable_log), ..HostLedger::default() };
     }
 
     /// A server starts from this: it must be what is durable, and then possibly the first of what was written

@@ -266,9 +266,8 @@ enum Step {
     Place(Placed),
     /// Only now look for open operations: most histories need none.
     LookForOpen,
-    /// The suggestion of this rank led to where the search has been (a value was set and deleted again, say): go
-    /// on with the one behind it.
-    SuggestAfter(Option<u64>),
+    /// Place this open operation, which took effect next by suggestion.
+    Suggested(usize),
 }
 
 /// One choice of the search: what was placed, and what else could have been.
@@ -359,29 +358,34 @@ impl Search {
                 return Verdict::Order;
             }
             match rest.pop() {
-                Some(Step::SuggestAfter(rank)) => {
-                    let (line, first_return) = self.line();
-                    rest.extend(self.suggested(rank, self.first_rank(&line), first_return));
-                }
                 Some(Step::LookForOpen) => {
                     let (steps, cut) = self.open_candidates(allowance);
                     in_the_way |= cut;
                     rest = steps;
                 }
-                Some(Step::Place(placed)) => {
+                Some(step @ (Step::Place(_) | Step::Suggested(_))) => {
                     self.branches += 1;
                     if self.branches > BRANCHES_MAX {
                         return Verdict::TooLarge;
                     }
+                    let placed = match step {
+                        Step::Place(placed) => placed,
+                        Step::Suggested(at) => Placed::Open { at, hinted: true },
+                        Step::LookForOpen => unreachable!("matched above"),
+                    };
                     let (before, unhinted, reached) = (self.state, self.unhinted, self.reached);
                     self.place(placed);
                     choices.push(Choice { placed, before, unhinted, reached, rest });
-                    rest = if self.is_new() {
-                        self.candidates()
-                    } else {
-                        let choice = choices.last_mut().expect("it has just been pushed");
-                        choice.rest.extend(self.after_suggestion(placed));
-                        Vec::new()
+                    rest = match (self.is_new(), step) {
+                        (true, _) => self.candidates(),
+                        // A suggestion may lead through where the search has been (a value is set and deleted again,
+                        // say) and on from there: it is followed, and nothing else is tried twice.
+                        (false, Step::Suggested(_)) => {
+                            let mut steps = self.candidates();
+                            steps.retain(|step| *step != Step::LookForOpen);
+                            steps
+                        }
+                        (false, Step::Place(_) | Step::LookForOpen) => Vec::new(),
                     };
                 }
                 None => {
@@ -438,12 +442,6 @@ impl Search {
         look.into_iter().chain(placed).chain(suggested).collect()
     }
 
-    fn after_suggestion(&self, placed: Placed) -> Option<Step> {
-        let Placed::Open { at, .. } = placed else { return None };
-        let rank = self.open[at].rank;
-        rank.is_some().then_some(Step::SuggestAfter(rank))
-    }
-
     /// The rank of the first write among those next in line.
     fn first_rank(&self, line: &[usize]) -> Option<u64> {
         let known = line.iter().map(|at| &self.known[*at]);
@@ -459,7 +457,7 @@ impl Search {
                 let Open { call, effect, .. } = &self.open[*at];
                 *call < first_return && !self.is_used(*at) && effect.apply(self.state).0 != self.state
             })?;
-        Some(Step::Place(Placed::Open { at, hinted: true }))
+        Some(Step::Suggested(at))
     }
 
     /// Open operations that may come next, hinted ones last; and whether the allowance held some back.

@@ -73,12 +73,14 @@ impl World {
         self.phase = Phase::Healed;
         self.line(format_args!("‼ all faults end"));
         self.options.host = self.options.host.without_faults();
+        self.options.workload = self.options.workload.without_faults();
         let opened = self.network.heal();
         self.announce_links(&opened);
         self.lose_for_good();
         for host in 0..self.hosts.len() {
-            let Host { slow_until, process, disk, is_lost, .. } = &mut self.hosts[host];
-            *slow_until = 0;
+            self.make_room(host);
+            let Host { slow_until, slow_steps_until, process, disk, is_lost, .. } = &mut self.hosts[host];
+            (*slow_until, *slow_steps_until) = (0, 0);
             // What was ordered for an operation to come is cancelled: no disk counts so far.
             disk.crash_at(u64::MAX, 0);
             if process.is_none() && !*is_lost {

@@ -8,6 +8,12 @@ use crate::duration;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, SECOND};
 
+/// The longest time from an event's arrival to the step that takes it, on a slow processor.
+pub const SLOW_WAKE_MAX: Micros = 60 * MS;
+
+/// Seconds that faults last at least: with the three seconds that clients go on in health a run is never shorter than 30 s.
+const FAULTS_LAST_MIN: u64 = 27;
+
 /// Everything that is drawn before a run begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +132,15 @@ pub struct FaultOptions {
     /// A disk becomes slow for a while.
     #[serde(with = "duration::or_off")]
     pub slow_disk: Option<Micros>,
+    /// A processor becomes slow for a while: what arrives waits up to [`SLOW_WAKE_MAX`] for its step.
+    #[serde(with = "duration::or_off")]
+    pub slow_node: Option<Micros>,
+    /// A disk is full for a while.
+    #[serde(with = "duration::or_off")]
+    pub full_disk: Option<Micros>,
+    /// A bit of a file turns, on at most a minority of the servers: who finds it must not start.
+    #[serde(with = "duration::or_off")]
+    pub rot: Option<Micros>,
     /// A server is down, paused or cut off for at least this long.
     #[serde(with = "duration")]
     pub lasts_min: Micros,
@@ -194,6 +209,9 @@ pub struct WorkloadOptions {
     /// A client's connection breaks: the mean time between two breaks of one client.
     #[serde(with = "duration::or_off")]
     pub connection_cut: Option<Micros>,
+    /// A client dies in the middle of what it does, and another takes its place: the mean time between two deaths.
+    #[serde(with = "duration::or_off")]
+    pub death: Option<Micros>,
     /// The shortest way between client and server.
     #[serde(with = "duration")]
     pub delay_min: Micros,
@@ -228,15 +246,16 @@ impl Options {
             _ => 5,
         };
         let calm = prng.chance(0.05);
-        let faults = if calm { FaultOptions::default() } else { FaultOptions::swarm(prng) };
+        let faults = if calm { FaultOptions::default() } else { FaultOptions::swarm(prng, nodes) };
         let mut network = NetworkOptions::swarm(prng);
         let mut host = HostOptions::swarm(prng);
+        let mut workload = WorkloadOptions::swarm(prng);
         if calm {
             network = network.without_faults();
             host = host.without_faults();
+            workload = workload.without_faults();
         }
-        let workload = WorkloadOptions::swarm(prng);
-        let faults_last = prng.between(25, 40) * SECOND;
+        let faults_last = prng.between(FAULTS_LAST_MIN, 40) * SECOND;
         Self { luck: 0, nodes, faults_last, network, host, faults, workload }
     }
 }
@@ -309,49 +328,77 @@ impl HostOptions {
     }
 }
 
-impl FaultOptions {
+/// The mean time between two faults of a kind that is off in `off` of the seeds; where it is on, it is rare or wild.
+fn every(prng: &mut Prng, off: f64, rare: Micros, wild: Micros) -> Option<Micros> {
+    if prng.chance(off) {
+        None
+    } else if prng.chance(0.7) {
+        Some(rare)
+    } else {
+        Some(wild)
+    }
+}
+
+/// A probability that is zero in `off` of the seeds.
+fn sometimes(prng: &mut Prng, off: f64, probability: f64) -> f64 {
+    if prng.chance(off) { 0.0 } else { probability }
+}
+
+impl Flags {
     fn swarm(prng: &mut Prng) -> Self {
-        // Each is off in half of the seeds; where it is on, it is rare or wild.
-        let every = |prng: &mut Prng, rare: Micros, wild: Micros| {
-            if prng.chance(0.5) {
-                None
-            } else if prng.chance(0.7) {
-                Some(rare)
-            } else {
-                Some(wild)
-            }
-        };
+        Self {
+            election_ticks: None,
+            append_bytes_max: if prng.chance(0.8) { None } else { Some([1, 500][prng.below(2) as usize]) },
+            limits_differ: prng.chance(0.2),
+        }
+    }
+}
+
+impl FaultOptions {
+    fn swarm(prng: &mut Prng, nodes: u64) -> Self {
+        let often = |prng: &mut Prng, rare, wild| every(prng, 0.5, rare, wild);
+        let seldom = |prng: &mut Prng, rare, wild| every(prng, 0.8, rare, wild);
         let lasts_min = prng.between(1, 300) * MS;
         Self {
-            process_crash: every(prng, 6 * SECOND, SECOND),
-            power_crash: every(prng, 6 * SECOND, SECOND),
-            all_crash: every(prng, 15 * SECOND, 4 * SECOND),
-            leader_crash: every(prng, 8 * SECOND, 2 * SECOND),
-            pause: every(prng, 6 * SECOND, SECOND),
-            partition: every(prng, 5 * SECOND, SECOND),
-            odd_cuts: 0.0,
-            link_reset: every(prng, 3 * SECOND, 300 * MS),
-            clock_jump: every(prng, 5 * SECOND, SECOND),
+            process_crash: often(prng, 6 * SECOND, SECOND),
+            power_crash: often(prng, 6 * SECOND, SECOND),
+            all_crash: often(prng, 15 * SECOND, 4 * SECOND),
+            leader_crash: often(prng, 8 * SECOND, 2 * SECOND),
+            pause: often(prng, 6 * SECOND, SECOND),
+            partition: often(prng, 5 * SECOND, SECOND),
+            odd_cuts: sometimes(prng, 0.8, 0.5),
+            link_reset: often(prng, 3 * SECOND, 300 * MS),
+            clock_jump: often(prng, 5 * SECOND, SECOND),
             clock_jump_ms: if prng.chance(0.5) { 2_000 } else { 7_200_000 },
-            slow_disk: every(prng, 8 * SECOND, 2 * SECOND),
+            slow_disk: often(prng, 8 * SECOND, 2 * SECOND),
+            slow_node: seldom(prng, 8 * SECOND, 2 * SECOND),
+            full_disk: seldom(prng, 10 * SECOND, 3 * SECOND),
+            rot: seldom(prng, 12 * SECOND, 3 * SECOND),
             lasts_min,
             lasts_max: lasts_min + prng.between(100, 5_000) * MS,
             crash_again: mood(prng, 0.6, 0.1, 0.5),
-            sync_failure: None,
-            wipe: None,
-            lost: 0,
-            clients_first: 0.0,
-            flags: Flags::default(),
+            sync_failure: seldom(prng, 8 * SECOND, SECOND),
+            wipe: seldom(prng, 12 * SECOND, 3 * SECOND),
+            lost: if prng.chance(0.85) { 0 } else { prng.between(0, nodes / 2) },
+            clients_first: sometimes(prng, 0.7, 0.5),
+            flags: Flags::swarm(prng),
             disk_bug: None,
         }
     }
 }
 
 impl WorkloadOptions {
-    /// The same clients, patient, on connections that hold.
+    /// The same clients, patient and alive, on connections that hold.
     #[must_use]
     pub fn without_faults(&self) -> Self {
-        Self { impatient: 0.0, connection_cut: None, request_loss: 0.0, answer_loss: 0.0, ..self.clone() }
+        Self {
+            impatient: 0.0,
+            connection_cut: None,
+            death: None,
+            request_loss: 0.0,
+            answer_loss: 0.0,
+            ..self.clone()
+        }
     }
 
     fn swarm(prng: &mut Prng) -> Self {
@@ -366,13 +413,14 @@ impl WorkloadOptions {
             mixed_keys: prng.between(1, 4) as u32,
             impatient: mood(prng, 0.5, 0.02, 0.3),
             reads: [0.05, 0.3, 0.6][prng.below(3) as usize],
-            readers: 0,
+            readers: if prng.chance(0.7) { 0 } else { prng.between(1, 2) as u32 },
             padding_max: if prng.chance(0.1) { 2_000 } else { prng.between(0, 32) },
             connection_cut: if prng.chance(0.5) { None } else { Some(prng.between(1, 15) * SECOND) },
+            death: every(prng, 0.7, 8 * SECOND, SECOND),
             delay_min,
             delay_max: delay_min + prng.between(50, 2_000),
-            request_loss: 0.0,
-            answer_loss: 0.0,
+            request_loss: sometimes(prng, 0.8, 0.02),
+            answer_loss: sometimes(prng, 0.8, 0.02),
         }
     }
 }

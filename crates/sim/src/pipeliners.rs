@@ -145,7 +145,7 @@ impl Pipeliner {
         }
     }
 
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.wire = None;
         self.outstanding.clear();
     }

@@ -13,6 +13,7 @@ use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
 use crate::invariants::{View, Violation, answered};
 use crate::network::{Flight, HostIndex};
+use crate::options::SLOW_WAKE_MAX;
 use crate::said::Said;
 use crate::schedule::MS;
 use crate::world::{Happening, Internal, World};
@@ -37,6 +38,10 @@ impl World {
         };
         let folder = match Folder::open(Arc::new(self.hosts[host].disk.clone()), &config) {
             Ok(folder) => folder,
+            Err(error) if self.hosts[host].is_rotten && error.is_refusal() => {
+                self.stays_away(host, &error);
+                return Ok(());
+            }
             Err(error) => return self.disk_failed(host, &error),
         };
         self.invariants.restarted(host, &folder.restored)?;
@@ -183,7 +188,9 @@ impl World {
         let Some(process) = &mut self.hosts[host].process else { return };
         if !process.is_waking {
             process.is_waking = true;
-            let delay = self.chance.hosts.between(self.options.host.wake_min, self.options.host.wake_max);
+            let is_slow = self.schedule.now() < self.hosts[host].slow_steps_until;
+            let longest = if is_slow { SLOW_WAKE_MAX } else { self.options.host.wake_max };
+            let delay = self.chance.hosts.between(self.options.host.wake_min, longest);
             self.inside_after(host, delay, Internal::Wake);
         }
     }
@@ -328,6 +335,7 @@ impl World {
             let fresh = node.entries_after(committed).take_while(|entry| entry.position.index <= view.commit);
             for entry in fresh {
                 effects.apply(entry).map_err(|story| Violation { invariant: "log is applicable", story })?;
+                self.invariants.state_machine.committed(effects.machine().digest());
                 if self.trace.is_on() {
                     let ran = effects.latest().collect::<Vec<_>>().join(", ");
                     self.trace.line(self.schedule.now(), format_args!("committed {} {ran}", entry.position));
@@ -335,6 +343,8 @@ impl World {
             }
             self.invariants.replicated_time.stamped(effects.machine().now_ms())?;
         }
+        self.invariants.state_machine.stepped(view)?;
+        self.hosts[host].was_member = true;
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);
         if role_is_new || self.trace.has_all() {

@@ -26,6 +26,8 @@ pub struct Wire {
     /// Asked before the dialling was answered.
     waiting: Vec<Request>,
     is_established: bool,
+    /// What is sent from now on does not arrive; neither end may know it yet.
+    is_broken: bool,
     asked: u64,
     latest_up: Micros,
     latest_down: Micros,
@@ -77,6 +79,7 @@ impl World {
             server_open: false,
             waiting: Vec::new(),
             is_established: false,
+            is_broken: false,
             asked: 0,
             latest_up: 0,
             latest_down: 0,
@@ -138,7 +141,7 @@ impl World {
             return self.break_wire(request.connection.0);
         }
         let at = self.now() + self.way();
-        let Some(wire) = self.wires.get(request.connection.0) else { return };
+        let Some(wire) = self.wires.get(request.connection.0).filter(|wire| !wire.is_broken) else { return };
         wire.latest_up = wire.latest_up.max(at);
         self.schedule.at(wire.latest_up, Happening::ToServer { request });
     }
@@ -160,7 +163,7 @@ impl World {
             return self.break_wire(number);
         }
         let at = self.now() + self.way();
-        let Some(wire) = self.wires.get(number) else { return };
+        let Some(wire) = self.wires.get(number).filter(|wire| !wire.is_broken) else { return };
         wire.latest_down = wire.latest_down.max(at);
         self.schedule.at(wire.latest_down, Happening::ToClient { wire: number, tag, reply });
     }
@@ -185,6 +188,9 @@ impl World {
 
     /// A connection breaks; either end may learn of it much later than the other.
     pub(crate) fn break_wire(&mut self, number: u64) {
+        if let Some(wire) = self.wires.get(number) {
+            wire.is_broken = true;
+        }
         let (near, far) = (self.way(), self.chance.wires.between(0, 300) * MS);
         let client_is_first = self.chance.wires.chance(0.7);
         let (client, server) = if client_is_first { (near, far) } else { (far, near) };

@@ -139,6 +139,8 @@ pub struct Counts {
     pub partitions: u64,
     /// Other faults.
     pub faults: u64,
+    /// Servers that found their folder damaged, and did not start.
+    pub refusals: u64,
     /// Messages that the wire's checksum refused.
     pub garbage: u64,
 }

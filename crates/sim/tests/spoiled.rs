@@ -100,9 +100,13 @@ fn a_leader_without_a_committed_entry_is_refused() {
 #[test]
 fn states_that_differ_at_one_index_are_refused() {
     let mut invariants = three(2);
-    invariants.stepped(view(0, Role::Leader, 1, 2, 2)).unwrap();
+    invariants.state_machine.committed(1);
+    invariants.state_machine.committed(2);
+    invariants.state_machine.stepped(view(0, Role::Leader, 1, 2, 2)).unwrap();
     let other = View { digest: 77, ..view(1, Role::Follower, 1, 2, 2) };
-    refused(invariants.stepped(other), "state machine safety");
+    refused(invariants.state_machine.stepped(other), "state machine safety");
+    let ahead = view(1, Role::Follower, 1, 3, 3);
+    refused(invariants.state_machine.stepped(ahead), "state machine safety");
 }
 
 #[test]

@@ -64,6 +64,19 @@ pub enum FolderError {
     Log(#[from] OpenError),
 }
 
+impl FolderError {
+    /// Whether what the folder holds is refused, so that no later start on it helps.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Identity(error) => !matches!(error, IdentityError::Disk(_)),
+            Self::Snapshot(error) => !matches!(error, SnapshotError::Disk(_)),
+            Self::Log(error) => matches!(error, OpenError::Log(_)),
+            Self::IdentityMissing => true,
+            Self::InUse | Self::Disk(_) => false,
+        }
+    }
+}
+
 impl Folder {
     /// Takes the folder, and reads it; an empty one becomes the node's own.
     pub fn open(disk: Arc<dyn Disk>, config: &FolderConfig) -> Result<Self, FolderError> {

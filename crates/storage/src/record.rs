@@ -90,6 +90,11 @@ impl LogOffset {
     pub fn file(self) -> String {
         format!("log-{:010}", self.segment)
     }
+
+    /// The number of a segment by its file's name; `None` for other files.
+    pub fn segment_of(file: &str) -> Option<u64> {
+        segment_number(file)
+    }
 }
 
 impl fmt::Display for LogOffset {

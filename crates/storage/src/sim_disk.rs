@@ -190,6 +190,11 @@ impl SimDisk {
         }
     }
 
+    /// Bytes of all files together.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -453,11 +458,14 @@ impl State {
         self.files.get_mut(id)
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.live.len() as u64).sum()
+    }
+
     fn free_bytes(&self) -> u64 {
-        // A run of the simulator asks at every write, of hundreds of files, and has no limit.
+        // A run of the simulator asks at every write, of hundreds of files, and mostly has no limit.
         let Some(capacity_bytes) = self.capacity_bytes else { return FREE_BYTES_UNLIMITED };
-        let files = self.names.values().filter_map(|id| self.files.get(id));
-        capacity_bytes.saturating_sub(files.map(|file| file.live.len() as u64).sum())
+        capacity_bytes.saturating_sub(self.used_bytes())
     }
 
     fn change_name(&mut self, change: NameChange) {

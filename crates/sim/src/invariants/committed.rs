@@ -7,7 +7,7 @@
 use quorate_raft::Index;
 
 use super::{View, Violation, violation};
-use crate::ledger::{Chain, Ledger};
+use crate::ledger::{Chain, HostLedger, Ledger};
 
 /// The log of the cluster.
 #[derive(Debug, Default)]
@@ -56,9 +56,12 @@ impl Committed {
             self.chains.push(chain);
         }
         let chain = self.chain_at(view.commit);
-        let holders = (0..ledger.hosts())
-            .filter(|host| ledger.host(*host).durable_log.chain_at(view.commit) == chain)
-            .count();
+        // Disks that are lost since count as well: of those there are few, and they may have acknowledged it.
+        let holds = |host: &usize| {
+            let HostLedger { durable_log, lost_log, .. } = ledger.host(*host);
+            [durable_log, lost_log].iter().any(|log| log.chain_at(view.commit) == chain)
+        };
+        let holders = (0..ledger.hosts()).filter(holds).count();
         if holders * 2 > ledger.hosts() {
             return Ok(());
         }

@@ -89,6 +89,7 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
             delay_min: WAY,
             delay_max,
             // Between client and server stands a stream: what the course loses as a message breaks the connection.
+            death: None,
             request_loss: lost,
             answer_loss: lost,
         },
