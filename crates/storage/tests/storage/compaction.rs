@@ -27,6 +27,15 @@ fn thirds(count: u64) -> (SimDisk, Wal, Content) {
     (disk, wal, content)
 }
 
+/// What a log claims is what a restart would find, also where nothing but its beginning is left.
+fn check_claim(disk: &SimDisk, wal: &Wal, snapshot: Position) {
+    let disk = disk.fork();
+    disk.flip_bit(&disk.names()[0], 60, 0);
+    let refused = open(&disk, &behind(snapshot)).err().expect("the first record is not missed");
+    let OpenError::Log(LogError::Damaged(damage)) = refused else { panic!("{refused}") };
+    assert_eq!(damage.synced, wal.claimed());
+}
+
 fn above(content: &Content, base: Position) -> Vec<Entry> {
     content.entries.iter().filter(|entry| entry.position.index > base.index).cloned().collect()
 }
@@ -63,6 +72,7 @@ fn covered_segments_are_deleted_whole_and_the_vote_stays() {
             usize::from(covered % 3 == 1 && covered > 1)
         );
         let first = disk.names()[0].clone();
+        check_claim(&disk, &wal, at(12, 1));
         let (_, restored) = reopened(&disk, at(12, 1));
         assert_eq!(restored.hard_state, vote(1, 2));
         assert!(restored.base.index.0 < covered, "nothing above was deleted");
@@ -97,6 +107,7 @@ fn a_covered_segment_that_is_half_full_is_left_early() {
     assert_eq!(wal.compact(at(5, 1), Index(5)).unwrap(), 2);
     assert_eq!(disk.names(), [segment(3)]);
     assert_eq!(wal.compact(at(5, 1), Index(5)).unwrap(), 0, "once");
+    check_claim(&disk, &wal, at(5, 1));
     let (_, restored) = reopened(&disk, at(5, 1));
     assert_eq!((restored.base, restored.entries.len(), restored.hard_state), (at(5, 1), 0, vote(1, 2)));
 }
@@ -211,6 +222,7 @@ fn a_log_begins_anew_behind_a_snapshot_that_it_does_not_hold() {
         // and by the caller.
         wal.reset_to(snapshot).unwrap();
         assert_eq!((wal.last(), wal.log_bytes()), (snapshot, 0));
+        check_claim(&disk, &wal, snapshot);
         assert_eq!(disk.names(), [segment(3)]);
         let next = entry(snapshot.index.0 + 1, 2, "next");
         wal.append(None, std::slice::from_ref(&next)).unwrap();

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use quorate_raft::{Entry, HardState, Index, NodeId, Payload, Position, Restored};
 use quorate_storage::{
     ClusterId, Disk, DiskBug, Folder, FolderConfig, FolderError, FolderLock, Identity, Incarnation, Member,
@@ -129,6 +131,16 @@ struct Plan {
 }
 
 impl Plan {
+    /// One deed per number, so that a run of them can be made smaller.
+    fn by(numbers: &[u16]) -> Vec<Deed> {
+        let mut plan = Self { dice: Dice::new(0), content: Content::default(), commit: 0, snapshot: 0 };
+        let deed = |number: &u16| {
+            plan.dice = Dice::new(u64::from(*number) + 1);
+            plan.next()
+        };
+        numbers.iter().map(deed).collect()
+    }
+
     fn of(seed: u64, count: usize) -> Vec<Deed> {
         let mut plan = Self { dice: Dice::new(seed), content: Content::default(), commit: 0, snapshot: 0 };
         (0..count).map(|_| plan.next()).collect()
@@ -248,6 +260,8 @@ impl Life {
                 self.synced = self.written();
                 *running = None;
                 let folder = open(disk).ok()?;
+                let found = whole(&self.snapshot, &folder.restored, "reopened");
+                assert_eq!(found, self.snapshot.under(self.last()));
                 *running = Some((folder.wal, folder.lock));
             }
         }
@@ -500,5 +514,31 @@ fn a_crash_while_the_folder_is_opened_loses_nothing() {
                 }
             }
         });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is written, truncated, compacted, begun anew and reopened: snapshot and log together hold what a plain
+    /// list would.
+    #[test]
+    fn a_folder_equals_a_list(numbers in vec(any::<u16>(), 1..120)) {
+        let disk = founded();
+        let mut life = Life::new(Content::default(), Snapshot::default());
+        let mut deeds = Plan::by(&numbers);
+        deeds.push(Deed::Reopen);
+        let folder = open(&disk).unwrap();
+        let mut running = Some((folder.wal, folder.lock));
+        for deed in &deeds {
+            prop_assert!(life.deed(&disk, &mut running, deed).is_some(), "{:?} fails", deed);
+            let (wal, _) = running.as_ref().unwrap();
+            let segments = disk.names().into_iter().filter(|name| name.starts_with("log-"));
+            let bytes: usize = segments.map(|name| disk.content(&name).unwrap().len()).sum();
+            prop_assert_eq!(wal.file_bytes(), bytes as u64);
+        }
+        disk.crash_power(0);
+        let (_, content, snapshot) = life.recover(&disk, "at the end").unwrap();
+        prop_assert_eq!(content, snapshot.under(life.last()));
     }
 }
