@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 4 | length of the payload, without the zeros after it |
 //! | 4 | 4 | CRC-32C of: the folder's incarnation (8 bytes, not stored here), bytes 0–3, bytes 8 to the end |
-//! | 8 | 1 | kind: 1 segment header, 2 write, 3 synced marker, 4 seal; 5 reserved (the base has moved) |
+//! | 8 | 1 | kind: 1 segment header, 2 write, 3 synced marker, 4 seal |
 //! | 9 | 1 | format version, 1 |
 //! | 10 | 2 | reserved, zeros |
 //! | 12 | 4 | CRC-32C of the record before it, 0 for the first of a log |
@@ -25,7 +25,7 @@
 //! | 8 | 8 | the folder's incarnation |
 //! | 16 | 8 | length of the segment's file |
 //! | 24 | 16 | hard state: term, vote (0 = none) |
-//! | 40 | 16 | base of the log: term, index |
+//! | 40 | 16 | base: the snapshot behind which the log was begun anew: term, index; zeros if never |
 //! | 56 | 16 | last position of the log before this segment: term, index |
 //! | 72 | 32 | reserved, zeros |
 //!

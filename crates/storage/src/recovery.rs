@@ -7,10 +7,13 @@
 //! **torn tail** otherwise: what was being written when the power failed, of which nobody has been promised
 //! anything.
 //!
-//! Three more claims are made without a record's field:
+//! Four more claims are made without a record's field:
 //! - a segment's header claims all segments before it, because they are synced whole before it is written;
 //! - a seal, the last record of a full segment, claims that the next segment's file exists;
-//! - the file of segment n claims the header of segment n-1, because that is synced before the file is made.
+//! - the file of segment n claims the header of segment n-1, because that is synced before the file is made;
+//! - a first segment other than number 1 claims its own header, because those before it are deleted after that.
+//!
+//! The log goes on from the newest snapshot, whose position is given: segments that it covers may be gone.
 
 mod error;
 
