@@ -2,9 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "the table of what was found, for whoever reads the test's output")]
 
+mod product;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use quorate_sim::sabotage::{PENDING, SABOTAGES, Sabotage};
 
@@ -95,11 +96,5 @@ fn markers_in(program: &Path) -> usize {
 fn the_product_holds_no_bug_that_can_be_put_back() {
     let simulator = PathBuf::from(env!("CARGO_BIN_EXE_quorate-sim"));
     assert_eq!(markers_in(&simulator), 3, "the simulator would not be told from a product without bugs");
-    let target = simulator.parent().and_then(Path::parent).expect("target/<profile>/quorate-sim");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--release", "--locked", "--quiet", "--target-dir"]).arg(target);
-    let status = build.current_dir(workspace).status().expect("cargo can be run");
-    assert!(status.success(), "the product cannot be built");
-    assert_eq!(markers_in(&target.join("release/quorate")), 0);
+    assert_eq!(markers_in(&product::built()), 0);
 }

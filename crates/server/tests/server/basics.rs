@@ -7,7 +7,8 @@ use quorate_resp::Frame;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Cluster, Plan, QUORATE, bulk, free_port, ok, run, text, wait_for};
+use crate::ports::free_port;
+use crate::support::{Cluster, Plan, QUORATE, bulk, ok, run, text, wait_for};
 
 #[test]
 fn every_server_takes_every_command() {

@@ -7,7 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Client, QUORATE, free_port, wait_for};
+use crate::ports::free_port;
+use crate::support::{Client, QUORATE, wait_for};
 
 struct Demo {
     child: Child,

@@ -29,7 +29,7 @@ fn the_folder_of_another_node() {
     cluster.take(0).stop();
     let mut plan = cluster.plans[0].clone();
     plan.id = 2;
-    plan.port = crate::support::free_port();
+    plan.port = crate::ports::free_port();
     plan.flags = vec!["--peer-listen".to_owned(), format!("127.0.0.1:{}", plan.peer_port)];
     let (status, log) = plan.refused();
     assert_eq!(status, 1);

@@ -9,6 +9,7 @@ mod failover;
 mod folders;
 mod impostors;
 mod load;
+mod ports;
 mod redis_clients;
 mod scripts;
 mod support;

@@ -1,13 +1,10 @@
 //! Starts real servers on free ports with folders of their own, talks to them over raw sockets, and waits for
 //! conditions, never for time.
 
-use std::cell::RefCell;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +12,8 @@ use bytes::BytesMut;
 use quorate_resp::{Frame, ReplyDecoder, ReplyLimits, encode_command};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::ports::free_port;
 
 /// How long anything may take that should happen soon. The machine may be busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -39,32 +38,6 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
 #[expect(clippy::disallowed_methods, reason = "the one place where a test yields between two looks")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(5));
-}
-
-/// A port that no other test has, and nobody listens on.
-///
-/// They lie below the range from which the system draws ports for outgoing connections, and a lock on a file per port
-/// keeps tests in other processes away for as long as this process lives.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 21_000;
-    const COUNT: u16 = 9_000;
-    thread_local! {
-        static LOCKS: RefCell<Vec<File>> = const { RefCell::new(Vec::new()) };
-    }
-    let folder = std::env::temp_dir().join("quorate-test-ports");
-    std::fs::create_dir_all(&folder).unwrap();
-    let seed = u16::try_from(std::process::id() * 37 % u32::from(COUNT)).unwrap();
-    for _ in 0..COUNT {
-        let port = FIRST + (seed + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        let file = File::options().create(true).append(true).open(folder.join(port.to_string())).unwrap();
-        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            // Leaked on purpose: the port is ours until the process ends.
-            std::mem::forget(file);
-            return port;
-        }
-    }
-    panic!("no port is free");
 }
 
 /// One server, as a child process. It is killed when it is dropped.
