@@ -80,6 +80,16 @@ impl FolderError {
 impl Folder {
     /// Takes the folder, and reads it; an empty one becomes the node's own.
     pub fn open(disk: Arc<dyn Disk>, config: &FolderConfig) -> Result<Self, FolderError> {
+        Self::open_reporting(disk, config, &mut |_, _| {})
+    }
+
+    /// The same, for who waits: `progress` hears how many of the bytes of the newest snapshot are verified, which is
+    /// what takes long.
+    pub fn open_reporting(
+        disk: Arc<dyn Disk>,
+        config: &FolderConfig,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, FolderError> {
         let lock = disk.lock().map_err(|error| match error.is_in_use() {
             true => FolderError::InUse,
             false => FolderError::Disk(error),
@@ -99,7 +109,7 @@ impl Folder {
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
         // Before the log, which is judged by it; and whole, so that a refusal has changed nothing.
-        let snapshot = snapshot::newest(&*disk, identity.cluster(), &mut |_, _| {})?;
+        let snapshot = snapshot::newest(&*disk, identity.cluster(), progress)?;
         let config = WalConfig {
             owner: identity.incarnation,
             segment_bytes: config.segment_bytes,

@@ -34,7 +34,8 @@ pub const SYNC_STEP_BYTES: u64 = 16 << 20;
 /// Why a snapshot was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The disk failed. While a snapshot is written nothing rests on it yet: it may be abandoned.
+    /// The disk failed. While a snapshot is written nothing rests on it yet: if the disk is full it may be abandoned.
+    /// After any other failure end the process: that of a sync is told only once, and may concern others.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Of a file in the folder: do not start on it. Of one that is received: ask
@@ -250,8 +251,10 @@ fn complete(
         // The log that this takes the place of is deleted next: a power cut must not take the name back.
         disk.sync_folder()?;
     }
+    // Before it may be the oldest itself.
+    let file = SnapshotFile::open(&**disk, cluster, position)?;
     remove_old(&**disk)?;
-    Ok(SnapshotFile::open(&**disk, cluster, position)?)
+    Ok(file)
 }
 
 /// Removes complete snapshots that are older than the newest two. That is not synced: one that comes back is removed

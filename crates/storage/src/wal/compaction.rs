@@ -25,9 +25,19 @@ impl Wal {
         self.usage.cover(snapshot.index);
         // The snapshot may be ahead of this log: what is on its way to it is at or below the snapshot, then.
         self.floor = self.floor.max(snapshot.index.min(self.last.index));
-        if self.last.index <= through && self.is_worth_leaving() {
-            self.rotate(0)?;
+        let count = self.delete_up_to(through)?;
+        if self.last.index > through || !self.is_worth_leaving() {
+            return Ok(count);
         }
+        match self.rotate(0) {
+            Ok(()) => Ok(count + self.delete_up_to(through)?),
+            // It stays until there is room.
+            Err(WriteError::Full { .. }) => Ok(count),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn delete_up_to(&mut self, through: Index) -> Result<usize, WriteError> {
         let count = deletable(&self.older, through);
         self.delete(count)?;
         Ok(count)
@@ -109,6 +119,9 @@ impl Wal {
     /// Deletes so many of the oldest segments. That is not synced: what a power cut brings back is recognized by its
     /// numbers, and deleted again.
     fn delete(&mut self, count: usize) -> Result<(), WriteError> {
+        if count == 0 {
+            return Ok(());
+        }
         if self.written == 0 && !Bug::DeletesBeforeHeader.is_put_back() {
             // A vote must not die with its segment: it is in the header, which is in the buffer only.
             self.sync()?;

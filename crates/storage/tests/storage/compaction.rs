@@ -1,9 +1,9 @@
 //! A log behind a snapshot: what is deleted, what must stay, and what a log is worth that does not hold it.
 
 use quorate_raft::{Entry, Index, Position, Restored, Term};
-use quorate_storage::{LogError, OpenError, SimDisk, Wal, WalConfig};
+use quorate_storage::{LogError, OpenError, SimDisk, Wal, WalConfig, WriteError};
 
-use crate::support::{Content, entry, existing, new_log, open, segment, vote};
+use crate::support::{Content, entry, existing, new_log, open, seal_checksum, segment, vote};
 
 fn at(index: u64, term: u64) -> Position {
     Position::new(Term(term), Index(index))
@@ -198,6 +198,84 @@ fn a_segment_that_no_snapshot_covers_is_missed() {
     assert!(open(&disk, &behind(at(4, 1))).is_err());
     disk.plant(&segment(3), None);
     assert!(open(&disk, &behind(at(4, 1))).is_err());
+}
+
+/// A full disk needs nothing more than a compaction.
+#[test]
+fn a_full_disk_is_compacted() {
+    let (disk, mut wal, _) = thirds(6);
+    disk.set_capacity_bytes(Some(2048));
+    let alone = disk.fork();
+    assert_eq!(wal.compact(at(6, 1), Index(6)).unwrap(), 2, "the first makes room for leaving the second");
+    assert_eq!(disk.names(), [segment(3)]);
+
+    alone.set_capacity_bytes(Some(1024));
+    let (mut wal, _) = open(&alone, &behind(at(3, 1))).unwrap();
+    assert_eq!(wal.compact(at(6, 1), Index(6)).unwrap(), 1, "the current one cannot be left");
+    assert_eq!(alone.names(), [segment(2)]);
+    alone.set_capacity_bytes(None);
+    assert_eq!(wal.compact(at(6, 1), Index(6)).unwrap(), 1, "now it can");
+    assert_eq!(alone.names(), [segment(3)]);
+}
+
+#[test]
+fn a_log_that_finds_no_room_to_begin_anew_is_as_it_was() {
+    let (disk, mut wal, content) = thirds(5);
+    disk.set_capacity_bytes(Some(2048));
+    let write = |wal: &mut Wal| wal.write(Some(vote(3, 1)), Some(at(9, 2)), &[entry(10, 3, "next")]);
+    assert!(matches!(write(&mut wal), Err(WriteError::Full { .. })));
+    wal.sync().unwrap();
+    let (_, restored) = reopened(&unlimited(&disk), Position::ZERO);
+    assert_eq!((restored.hard_state, restored.entries), (vote(3, 1), content.entries));
+    disk.set_capacity_bytes(None);
+    write(&mut wal).unwrap();
+    wal.sync().unwrap();
+    let (_, restored) = reopened(&disk, at(9, 2));
+    assert_eq!((restored.base, restored.entries), (at(9, 2), vec![entry(10, 3, "next")]));
+}
+
+fn unlimited(disk: &SimDisk) -> SimDisk {
+    let disk = disk.fork();
+    disk.set_capacity_bytes(None);
+    disk
+}
+
+/// Any number in a header, under a checksum that is right: refused or taken, and never a panic.
+#[test]
+fn forged_headers_do_not_panic() {
+    let (disk, mut wal, _) = thirds(5);
+    wal.reset_to(at(9, 1)).unwrap();
+    wal.append(Some(vote(2, 1)), &[entry(10, 2, [1; 700]), entry(11, 2, [1; 700])]).unwrap();
+    wal.sync().unwrap();
+    disk.crash_power(0);
+    let alone = disk.fork();
+    (1..=2).for_each(|number| alone.plant(&segment(number), None));
+    let mut taken = 0;
+    for disk in [disk, alone] {
+        for name in disk.names() {
+            let original = disk.content(&name).unwrap();
+            // Of the record: number; of the header: length, term, vote, base, last.
+            for field in [24, 64, 72, 80, 88, 96, 104, 112] {
+                for number in [0, 1, 2, 8, 9, 10, u64::MAX / 4, u64::MAX - 1, u64::MAX] {
+                    let disk = disk.fork();
+                    let mut bytes = original.clone();
+                    bytes[field..field + 8].copy_from_slice(&number.to_le_bytes());
+                    seal_checksum(&mut bytes, 0);
+                    disk.plant(&name, Some(bytes));
+                    for snapshot in [Position::ZERO, at(9, 1), at(9, 2), at(10, 2), at(12, 7)] {
+                        let Ok((mut wal, restored)) = open(&disk.fork(), &behind(snapshot)) else { continue };
+                        taken += 1;
+                        assert!(restored.base.index <= snapshot.index);
+                        let Some(term) = restored.hard_state.term.0.checked_add(1) else { continue };
+                        let next = entry(wal.last().index.next().0, term, "next");
+                        wal.append(Some(vote(term, 1)), &[next]).unwrap();
+                        wal.compact(snapshot, snapshot.index).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 50, "{taken}");
 }
 
 /// Safe and simple: what is damaged is damaged, also below the snapshot. A vote may be in there.

@@ -203,8 +203,12 @@ fn a_folder_is_opened_from_its_newest_snapshot() {
     }
     let being_received = "snapshot-00000000000000000007-1.part.tmp";
     disk.plant(being_received, Some(vec![1; 10]));
-    let folder = open(&disk, 1, 0).unwrap();
+    let mut heard = (0, 0);
+    let shared = Arc::new(disk.clone());
+    let folder = Folder::open_reporting(shared, &config(1, 0), &mut |done, all| heard = (done, all)).unwrap();
     let snapshot = folder.snapshot.expect("there is one");
+    // Of the last block; the trailer comes behind it.
+    assert_eq!(heard, (snapshot.bytes() - 56, snapshot.bytes()));
     assert_eq!(snapshot.position(), Position::new(Term(1), Index(2)));
     assert_eq!(snapshot.reader().block().unwrap(), Some(&b"state"[..]));
     assert_eq!(folder.restored.entries.len(), 3, "the log goes on as it is");

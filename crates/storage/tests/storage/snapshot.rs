@@ -207,6 +207,35 @@ fn the_newest_two_are_kept() {
     assert_eq!(snapshot::list(&disk).unwrap(), [at(30, 1), at(40, 1)]);
 }
 
+/// It took so long that two newer ones have come meanwhile: complete all the same, and gone at once.
+#[test]
+fn a_snapshot_may_be_too_old_when_it_is_complete() {
+    let disk = SimDisk::new();
+    let mut slow = SnapshotWriter::create(shared(&disk), cluster(), at(10, 1)).unwrap();
+    slow.block(b"slow").unwrap();
+    take(&disk, at(20, 1), &[b"x"]);
+    take(&disk, at(30, 1), &[b"x"]);
+    let file = slow.finish(DIGEST).unwrap();
+    assert_eq!(snapshot::list(&disk).unwrap(), [at(20, 1), at(30, 1)]);
+    assert_eq!(read(&file).unwrap(), [b"slow"]);
+}
+
+#[test]
+fn a_full_disk_takes_no_snapshot_and_gets_its_room_back() {
+    let disk = SimDisk::new();
+    disk.set_capacity_bytes(Some(10_000));
+    let mut writer = SnapshotWriter::create(shared(&disk), cluster(), at(5, 2)).unwrap();
+    let full = loop {
+        match writer.block(&[1; 1000]) {
+            Ok(()) => assert!(writer.bytes() < 10_000),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, SnapshotError::Disk(error) if error.is_full()));
+    writer.abandon().unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), 10_000);
+}
+
 /// Several followers read one file, and its name goes away meanwhile.
 #[test]
 fn an_open_snapshot_is_read_by_many_and_outlives_its_name() {
