@@ -181,7 +181,17 @@ struct Totals {
     served_quickly: u64,
 }
 
+/// Service within two election timeouts after the faults, in this share of the seeds at least.
+const SERVED_QUICKLY_MIN: f64 = 0.95;
+
+/// In fewer seeds that share says nothing.
+const SHARE_MEANS_SOMETHING_FROM: u64 = 100;
+
 impl Totals {
+    fn mostly_served_quickly(&self) -> bool {
+        self.served_quickly as f64 >= SERVED_QUICKLY_MIN * self.seeds as f64
+    }
+
     fn add(&mut self, report: &Report) {
         self.seeds += 1;
         self.violations += u64::from(report.violation.is_some());
@@ -244,6 +254,10 @@ fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: 
         totals.crashes,
         100.0 * totals.served_quickly as f64 / totals.seeds.max(1) as f64,
     )?;
+    if totals.seeds >= SHARE_MEANS_SOMETHING_FROM && !totals.mostly_served_quickly() {
+        writeln!(out, "VIOLATION of liveness: that is less than {:.0} %", 100.0 * SERVED_QUICKLY_MIN)?;
+        return Ok(false);
+    }
     Ok(totals.violations == 0)
 }
 
