@@ -31,6 +31,9 @@ const READ_BYTES_PER_TURN: usize = 64 << 10;
 const WRITE_BYTES_PER_TURN: usize = 512 << 10;
 /// Commands of one connection without an answer; past it the connection is not read.
 const WAITING_MAX: usize = 8_192;
+/// Bytes of those commands, for the same: the writes of all connections wait in one line, and a client that sends
+/// megabytes ahead would have the others wait for all of them. Two of the largest fit, so that one is always under way.
+const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long a client that broke the protocol may go on sending, so that it can still read why it was cut off: closing
 /// on unread bytes takes what was sent back.
 const LINGER: Duration = Duration::from_secs(1);
@@ -134,7 +137,9 @@ impl Connection {
 
     fn is_at_limit(&self) -> bool {
         let outbox = self.outbox.borrow();
-        outbox.waiting() >= WAITING_MAX || outbox.unsent_bytes() >= UNSENT_BYTES_MAX
+        outbox.waiting() >= WAITING_MAX
+            || outbox.waiting_bytes() >= WAITING_BYTES_MAX
+            || outbox.unsent_bytes() >= UNSENT_BYTES_MAX
     }
 }
 
@@ -332,8 +337,8 @@ impl Reader<'_> {
         let mut outbox = self.connection.outbox.borrow_mut();
         match outcome {
             Ok(Outcome::Ask(operation)) => {
-                let tag = outbox.expect(protocol, is_silent);
                 let bytes = command.arguments().iter().map(Bytes::len).sum();
+                let tag = outbox.expect(protocol, is_silent, bytes);
                 self.shared.inbox.request(Request { connection: self.connection.id, tag, operation }, bytes);
                 return;
             }

@@ -28,6 +28,8 @@ pub(crate) struct Outbox {
     first_tag: u64,
     /// Slots without an answer.
     waiting: usize,
+    /// Bytes of their commands.
+    waiting_bytes: usize,
     /// What all answers in slots count.
     held_bytes: usize,
     /// Encoded, to be written first.
@@ -50,16 +52,20 @@ struct Slot {
 
 #[derive(Debug)]
 enum Content {
-    Waiting,
+    Waiting {
+        /// Of the command.
+        bytes: usize,
+    },
     Encoded(Bytes),
     Reply(Reply),
 }
 
 impl Outbox {
-    /// Takes a place for an answer that comes later, under the tag that is returned.
-    pub(crate) fn expect(&mut self, protocol: Protocol, is_silent: bool) -> u64 {
+    /// Takes a place for an answer that comes later, under the tag that is returned; the command has so many bytes.
+    pub(crate) fn expect(&mut self, protocol: Protocol, is_silent: bool, bytes: usize) -> u64 {
         let tag = self.first_tag + self.slots.len() as u64;
-        self.slots.push_back(Slot { protocol, is_silent, content: Content::Waiting });
+        self.slots.push_back(Slot { protocol, is_silent, content: Content::Waiting { bytes } });
+        self.waiting_bytes += bytes;
         self.waiting += 1;
         tag
     }
@@ -85,7 +91,8 @@ impl Outbox {
         let at = tag.checked_sub(self.first_tag).and_then(|at| usize::try_from(at).ok());
         let slot =
             at.and_then(|at| self.slots.get_mut(at)).expect("an answer to a request that was not asked");
-        assert!(matches!(slot.content, Content::Waiting), "a request was answered twice");
+        let Content::Waiting { bytes } = slot.content else { panic!("a request was answered twice") };
+        self.waiting_bytes -= bytes;
         slot.content = if slot.is_silent { Content::Encoded(Bytes::new()) } else { Content::Reply(reply) };
         self.held_bytes += slot.content.cost();
         self.waiting -= 1;
@@ -94,6 +101,11 @@ impl Outbox {
     /// Commands that are not answered yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes of those commands.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// What the client has not been sent yet, counted as memory that it may cost.
@@ -148,7 +160,7 @@ impl Outbox {
                 continue;
             }
             match self.slots.front() {
-                Some(slot) if !matches!(slot.content, Content::Waiting) => {}
+                Some(slot) if !matches!(slot.content, Content::Waiting { .. }) => {}
                 Some(_) | None => return,
             }
             let slot = self.slots.pop_front().expect("it was just there");
@@ -162,7 +174,7 @@ impl Outbox {
         self.held_bytes -= slot.content.cost();
         let mut encoder = Encoder::new(&mut self.encoded, protocol);
         match slot.content {
-            Content::Waiting => unreachable!("only answered slots leave"),
+            Content::Waiting { .. } => unreachable!("only answered slots leave"),
             Content::Encoded(bytes) => self.encoded.put_slice(&bytes),
             Content::Reply(reply) => match reply {
                 Reply::Ok => encoder.ok(),
@@ -198,7 +210,7 @@ impl Outbox {
 impl Content {
     fn cost(&self) -> usize {
         match self {
-            Self::Waiting => 0,
+            Self::Waiting { .. } => 0,
             Self::Encoded(bytes) => SLOT_BYTES + bytes.len(),
             Self::Reply(reply) => SLOT_BYTES + cost(reply),
         }
@@ -238,18 +250,18 @@ mod tests {
     #[test]
     fn answers_leave_in_the_order_of_their_commands() {
         let mut outbox = Outbox::default();
-        let one = outbox.expect(Protocol::Resp2, false);
+        let one = outbox.expect(Protocol::Resp2, false, 100);
         outbox.push(&mut BytesMut::from("+PONG\r\n"));
-        let two = outbox.expect(Protocol::Resp3, false);
-        let silent = outbox.expect(Protocol::Resp2, true);
+        let two = outbox.expect(Protocol::Resp3, false, 20);
+        let silent = outbox.expect(Protocol::Resp2, true, 3);
         outbox.answer(silent, Reply::Ok);
         outbox.answer(two, Reply::Nil);
         assert_eq!(drain(&mut outbox, 99), b"");
-        assert_eq!(outbox.waiting(), 1);
+        assert_eq!((outbox.waiting(), outbox.waiting_bytes()), (1, 100));
         outbox.answer(one, Reply::Integer(7));
         assert_eq!(drain(&mut outbox, 99), b":7\r\n+PONG\r\n_\r\n");
         assert!(outbox.is_empty());
-        assert_eq!(outbox.unsent_bytes(), 0);
+        assert_eq!((outbox.unsent_bytes(), outbox.waiting_bytes()), (0, 0));
     }
 
     #[test]
@@ -259,8 +271,8 @@ mod tests {
         for step in [1, 7, 4_096, usize::MAX] {
             let mut outbox = Outbox::default();
             let values = vec![Some(large.clone()), None, Some(small.clone()), Some(large.clone())];
-            let tag = outbox.expect(Protocol::Resp2, false);
-            let next = outbox.expect(Protocol::Resp2, false);
+            let tag = outbox.expect(Protocol::Resp2, false, 100);
+            let next = outbox.expect(Protocol::Resp2, false, 100);
             outbox.answer(tag, Reply::Values(values));
             outbox.answer(next, Reply::Value(large.clone()));
             assert!(outbox.unsent_bytes() > 300_000);
@@ -279,7 +291,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let value = Value::copy_from(&[b'x'; 10_000]);
         for _ in 0..1_000 {
-            let tag = outbox.expect(Protocol::Resp2, false);
+            let tag = outbox.expect(Protocol::Resp2, false, 100);
             outbox.answer(tag, Reply::Value(value.clone()));
         }
         assert!(outbox.pieces().0.len() < ENCODED_BYTES_MAX + 10_100);
@@ -290,8 +302,8 @@ mod tests {
     #[should_panic(expected = "answered twice")]
     fn a_second_answer_is_a_bug_of_ours() {
         let mut outbox = Outbox::default();
-        outbox.expect(Protocol::Resp2, false);
-        let tag = outbox.expect(Protocol::Resp2, false);
+        outbox.expect(Protocol::Resp2, false, 100);
+        let tag = outbox.expect(Protocol::Resp2, false, 100);
         outbox.answer(tag, Reply::Ok);
         outbox.answer(tag, Reply::Ok);
     }

@@ -8,6 +8,7 @@ mod demo;
 mod failover;
 mod folders;
 mod impostors;
+mod large_writes;
 mod load;
 mod ports;
 mod redis_clients;

@@ -188,6 +188,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// Each server with these flags.
+    pub(crate) fn start_with(count: usize, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let peers: Vec<String> =
@@ -198,7 +203,7 @@ impl Cluster {
             peer_port: *peer_port,
             peers: peers.join(","),
             data: folder.path().join((at + 1).to_string()),
-            flags: Vec::new(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
         let plans: Vec<Plan> = ports.iter().enumerate().map(plan).collect();
         let servers = plans.iter().map(|plan| Some(plan.start())).collect();
