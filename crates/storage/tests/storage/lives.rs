@@ -493,7 +493,7 @@ fn a_power_cut_loses_nothing() {
 #[test]
 fn a_crash_while_the_folder_is_opened_loses_nothing() {
     for seed in 0..2 {
-        at_each_operation(seed, 40, |operation, disk, life| {
+        at_each_operation(seed, 24, |operation, disk, life| {
             for first in [None, Some(0), Some(operation + 2)] {
                 let disk = disk.fork();
                 first.map_or_else(|| disk.crash_process(), |power| disk.crash_power(power));
