@@ -8,11 +8,12 @@
 //! never in order; one that is lost is one that never arrives; one that is doubled arrives and stays in flight); the
 //! oldest write of a node is synced; a node crashes and starts again from what was synced (what is lost with it is
 //! all that was not: a write that was synced but not reported is the same as one whose promises are never
-//! delivered); the leader takes a proposal, or a read.
+//! delivered); the leader takes a proposal, or a read; a node takes a snapshot, durable at once, of all it has applied,
+//! and its log forgets it; a snapshot that a node was told to fetch arrives, or never does.
 //!
 //! # What makes it finite
 //!
-//! - [`Bounds`]: terms, crashes, proposals, heartbeats, doubled messages, reads.
+//! - [`Bounds`]: terms, crashes, proposals, heartbeats, doubled messages, reads, compactions.
 //! - Equal messages in flight are one.
 //! - Election timeouts are no draw; the moment at which one ends is what the search decides. A leader's memory of
 //!   when it heard from whom counts up to where it decides nothing any more ([`quorate_raft::Node::canonical`]).
@@ -49,6 +50,8 @@ pub struct Bounds {
     pub duplicates: u8,
     /// Reads that leaders take.
     pub reads: u8,
+    /// Snapshots that are taken, of all nodes together.
+    pub compactions: u8,
     /// Messages in flight; worlds with more are counted, and not searched. With a bound, messages can be lost.
     pub in_flight: usize,
     /// Writes of a node that wait for their sync; with more, the oldest are synced at once.
@@ -68,6 +71,7 @@ impl Bounds {
         heartbeats: 0,
         duplicates: 0,
         reads: 0,
+        compactions: 0,
         in_flight: usize::MAX,
         writes_waiting: 0,
         granted_pre_votes: true,
@@ -76,12 +80,14 @@ impl Bounds {
 }
 
 /// Bounds that are too wide for every run of the tests; minutes each, and up to half a gigabyte.
-pub fn by_hand() -> [Bounds; 4] {
+pub fn by_hand() -> [Bounds; 6] {
     let calm = Bounds { states_max: 40_000_000, ..Bounds::CALM };
     [
         Bounds { heartbeats: 1, ..calm.clone() },
         Bounds { crashes: 1, proposals: 1, ..calm.clone() },
         Bounds { crashes: 1, writes_waiting: 1, ..calm.clone() },
+        Bounds { compactions: 1, crashes: 1, ..calm.clone() },
+        Bounds { compactions: 1, writes_waiting: 1, ..calm.clone() },
         Bounds { terms: 3, ..calm },
     ]
 }
@@ -93,6 +99,8 @@ pub enum Sabotage {
     ForgetsVote,
     /// A crash forgets the synced log.
     ForgetsLog,
+    /// A crash forgets the snapshot and all of a log that goes on behind it.
+    ForgetsSnapshot,
     /// What should leave after the sync leaves before it.
     AnswersBeforeSync,
     /// The node is told that a write is synced when it is only queued.
@@ -130,6 +138,8 @@ pub struct Report {
     pub committed: usize,
     /// Reads confirmed.
     pub reads_confirmed: u64,
+    /// Snapshots of others installed.
+    pub installed: u64,
     /// Whether all states within the bounds were seen.
     pub is_complete: bool,
     /// The first violation; the search ends with it.
@@ -148,12 +158,13 @@ pub fn run_sabotaged(bounds: &Bounds, sabotage: Sabotage) -> Report {
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { terms, crashes, proposals, heartbeats, duplicates, reads, in_flight, .. } = self;
+        let Self { terms, crashes, proposals, heartbeats, duplicates, reads, compactions, in_flight, .. } =
+            self;
         write!(
             f,
             "3 nodes, terms ≤ {terms}, {crashes} crashes, {proposals} proposals, {heartbeats} heartbeats, "
         )?;
-        write!(f, "{duplicates} duplicates, {reads} reads, ")?;
+        write!(f, "{duplicates} duplicates, {reads} reads, {compactions} compactions, ")?;
         if *in_flight < usize::MAX {
             write!(f, "{in_flight} messages in flight, ")?;
         }
@@ -173,7 +184,8 @@ impl fmt::Display for Report {
             "{states} states ({extent} within the bounds), {transitions} events tried, depth {depth}"
         )?;
         write!(f, "{node_states} states of one node, {messages} messages, terms led up to {terms_led}, ")?;
-        write!(f, "up to {committed} entries committed, {} reads confirmed", self.reads_confirmed)?;
+        write!(f, "up to {committed} entries committed, {} reads confirmed, ", self.reads_confirmed)?;
+        write!(f, "{} snapshots installed", self.installed)?;
         if self.cut > 0 {
             write!(f, ", {} ways cut at the bounds", self.cut)?;
         }

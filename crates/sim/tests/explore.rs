@@ -54,13 +54,23 @@ fn two_terms_with_a_read() {
 }
 
 #[test]
+fn two_terms_with_a_snapshot() {
+    let report = check(&Bounds { compactions: 1, ..CALM }, 50_000);
+    assert!(report.installed > 0, "no snapshot was ever installed");
+}
+
+#[test]
 fn one_term_with_pre_votes_asked() {
     check(&Bounds { terms: 1, crashes: 1, granted_pre_votes: false, ..CALM }, 40_000);
 }
 
 fn must_fail(sabotage: Sabotage, claim: &str, events_max: usize) {
     let bounds = Bounds { crashes: 1, writes_waiting: usize::MAX, ..CALM };
-    let report = run_sabotaged(&bounds, sabotage);
+    must_fail_within(&bounds, sabotage, claim, events_max);
+}
+
+fn must_fail_within(bounds: &Bounds, sabotage: Sabotage, claim: &str, events_max: usize) {
+    let report = run_sabotaged(bounds, sabotage);
     println!("{sabotage:?}: {report}");
     let violation = report.violation.expect("the search does not see the bug");
     assert!(violation.claim.starts_with(claim), "{}", violation.claim);
@@ -75,6 +85,12 @@ fn vote_that_is_forgotten_is_found() {
 #[test]
 fn log_that_is_forgotten_is_found() {
     must_fail(Sabotage::ForgetsLog, "leader completeness", 17);
+}
+
+#[test]
+fn snapshot_that_is_forgotten_is_found() {
+    let bounds = Bounds { crashes: 1, compactions: 1, ..CALM };
+    must_fail_within(&bounds, Sabotage::ForgetsSnapshot, "leader completeness", 17);
 }
 
 #[test]

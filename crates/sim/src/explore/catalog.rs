@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{NodeId, ReadOutcome};
+use quorate_raft::{NodeId, Position, ReadOutcome};
 
 use super::Sabotage;
 use super::judge::History;
@@ -37,6 +37,8 @@ pub(super) struct Step {
     pub(super) sent: Vec<u32>,
     /// Reads settled.
     pub(super) reads: Vec<ReadOutcome>,
+    /// The snapshot that was installed.
+    pub(super) installed: Option<Position>,
 }
 
 /// Things of one kind, each once.
@@ -167,13 +169,15 @@ impl Catalog {
         let before = self.local(local);
         let outcome = match event {
             Event::Act(act) => before.act(act, self.sabotage, self.grants)?,
-            Event::Lose(_) => return Ok(Step { local, sent: Vec::new(), reads: Vec::new() }),
+            Event::Lose(_) => {
+                return Ok(Step { local, sent: Vec::new(), reads: Vec::new(), installed: None });
+            }
             Event::Deliver(packet) => before.deliver(self.packet(packet), self.sabotage)?,
         };
-        let Outcome { local: after, sent, reads } = outcome;
+        let Outcome { local: after, sent, reads, installed } = outcome;
         let after = self.keep_local(after);
         let sent = sent.into_iter().map(|packet| self.keep_packet(packet)).collect();
-        let step = Step { local: after, sent, reads };
+        let step = Step { local: after, sent, reads, installed };
         self.steps.insert((local, event), step.clone());
         Ok(step)
     }

@@ -100,7 +100,9 @@ impl History {
     fn leader_completeness(&self, node: &Node) -> Result<(), String> {
         for (entry, term) in self.committed.iter().zip(&self.committed_in) {
             let Entry { position, .. } = entry;
-            if *term < node.term() && node.entry(position.index) != Some(entry) {
+            // What is up to the base was committed, or state machine safety has seen it.
+            let is_here = position.index <= node.base().index || node.entry(position.index) == Some(entry);
+            if *term < node.term() && !is_here {
                 let (id, led) = (node.id(), node.term());
                 return Err(format!(
                     "leader completeness: {id} leads term {led} without {position}, committed in {term}"
@@ -113,8 +115,17 @@ impl History {
     /// What anybody takes for committed at an index is what everybody ever took for committed there (figure 3,
     /// state machine safety), so a committed entry never changes.
     fn state_machine_safety(&mut self, node: &Node) -> Result<(), String> {
-        let Index(commit) = node.commit();
-        for index in 1..=commit {
+        let (Index(base), Index(commit)) = (node.base().index, node.commit());
+        if let Some(last) = base.checked_sub(1) {
+            let known = self.committed.get(last as usize).map(|entry| entry.position);
+            if known != Some(node.base()) {
+                let (id, base) = (node.id(), node.base());
+                return Err(format!(
+                    "state machine safety: the log of {id} begins at {base}, which was not committed"
+                ));
+            }
+        }
+        for index in base + 1..=commit {
             let entry =
                 node.entry(Index(index)).ok_or_else(|| format!("{} lacks what it commits", node.id()))?;
             match self.committed.get(index as usize - 1) {
@@ -149,8 +160,14 @@ impl History {
 /// Two logs that hold an entry of the same position are equal up to it (figure 3; thesis §3.5).
 fn log_matching(one: &Node, other: &Node) -> Result<(), String> {
     let Index(last) = one.last().index.min(other.last().index);
-    let common = (1..=last).rev().find(|&index| one.term_at(Index(index)) == other.term_at(Index(index)));
-    for index in (1..=common.unwrap_or(0)).map(Index) {
+    let Index(base) = one.base().index.max(other.base().index);
+    let common =
+        (base + 1..=last).rev().find(|&index| one.term_at(Index(index)) == other.term_at(Index(index)));
+    if common.is_some() && one.term_at(Index(base)) != other.term_at(Index(base)) {
+        let (one, other) = (one.id(), other.id());
+        return Err(format!("log matching: {one} and {other} differ at {base} below a common position"));
+    }
+    for index in (base + 1..=common.unwrap_or(0)).map(Index) {
         if one.entry(index) != other.entry(index) {
             let (one, other) = (one.id(), other.id());
             return Err(format!("log matching: {one} and {other} differ at {index} below a common position"));

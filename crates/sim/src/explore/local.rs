@@ -40,16 +40,46 @@ pub(super) struct Packet {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub(super) hard_state: HardState,
+    /// Before the first of the entries.
+    base: Position,
     entries: Vec<Entry>,
+    /// The newest snapshot, a file of its own.
+    snapshot: Position,
 }
 
 impl Disk {
     fn write(&mut self, persist: &Persist) {
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+        if let Some(base) = persist.reset_to {
+            self.base = base;
+            self.entries.clear();
+        }
         if let Some(first) = persist.entries.first() {
             self.entries.retain(|entry| entry.position.index < first.position.index);
             self.entries.extend(persist.entries.iter().cloned());
         }
+    }
+
+    fn holds(&self, position: Position) -> bool {
+        self.base == position || self.entries.iter().any(|entry| entry.position == position)
+    }
+
+    fn compact(&mut self, snapshot: Position) {
+        self.snapshot = snapshot;
+        if self.holds(snapshot) {
+            self.base = snapshot;
+            self.entries.retain(|entry| entry.position.index > snapshot.index);
+        }
+    }
+
+    /// What a start begins with. A log that does not hold the snapshot's position begins anew there.
+    fn recover(&mut self) -> Restored {
+        if !self.holds(self.snapshot) {
+            self.base = self.snapshot;
+            self.entries.clear();
+        }
+        let Self { hard_state, base, entries, snapshot } = self.clone();
+        Restored { hard_state, base, entries, snapshot }
     }
 }
 
@@ -70,6 +100,10 @@ pub(super) enum Act {
     Propose(u8),
     /// A client reads.
     Read,
+    /// It takes a snapshot.
+    Compact,
+    /// The snapshot it fetches is there.
+    Install,
 }
 
 /// A node and what belongs to it alone.
@@ -78,6 +112,8 @@ pub(super) struct Local {
     pub(super) node: Node,
     pub(super) disk: Disk,
     pub(super) pending: VecDeque<Persist>,
+    /// The snapshot it was told to fetch last.
+    fetched: Option<Position>,
 }
 
 /// What an event led to.
@@ -85,6 +121,7 @@ pub(super) struct Outcome {
     pub(super) local: Local,
     pub(super) sent: Vec<Packet>,
     pub(super) reads: Vec<ReadOutcome>,
+    pub(super) installed: Option<Position>,
 }
 
 impl Local {
@@ -93,7 +130,7 @@ impl Local {
         Self::start(id, Disk::default())
     }
 
-    fn start(id: NodeId, disk: Disk) -> Self {
+    fn start(id: NodeId, mut disk: Disk) -> Self {
         let limits = Limits {
             heartbeat_ticks: 1,
             election_ticks_min: ELECTION_TICKS,
@@ -107,10 +144,8 @@ impl Local {
             reads_waiting_max: 4,
         };
         let voters = (0..NODES).map(node_id).collect();
-        let Disk { hard_state, entries } = disk.clone();
-        let restored = Restored { hard_state, entries, ..Restored::default() };
-        let node = Node::new(Config { id, voters, limits, seed: 0 }, restored);
-        Self { node, disk, pending: VecDeque::new() }
+        let node = Node::new(Config { id, voters, limits, seed: 0 }, disk.recover());
+        Self { node, disk, pending: VecDeque::new(), fetched: None }
     }
 
     /// Whether the event can happen at all.
@@ -121,6 +156,8 @@ impl Local {
             Act::GrantPreVote => role == Role::PreCandidate && self.node.term().0 < terms_max,
             Act::Sync => !self.pending.is_empty(),
             Act::Crash => true,
+            Act::Compact => self.node.applied() > self.node.snapshot().index,
+            Act::Install => self.fetched.is_some(),
             Act::Heartbeat | Act::Propose(_) | Act::Read => role == Role::Leader,
         }
     }
@@ -152,7 +189,29 @@ impl Local {
                 self.steps([Input::Propose { payload: Bytes::from(vec![number]) }], sabotage)
             }
             Act::Read => self.steps([Input::Read { token: ReadToken(0) }], sabotage),
+            Act::Compact => self.compacted(sabotage),
+            Act::Install => {
+                let mut local = self.clone();
+                let last = local.fetched.take().expect("asked before");
+                if last.index > local.disk.snapshot.index {
+                    local.disk.snapshot = last;
+                }
+                local.steps([Input::Install { last }], sabotage)
+            }
         }
+    }
+
+    /// The disk's log forgets behind all writes under way: one of them may rewrite what is there now.
+    fn compacted(&self, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
+        let mut local = self.clone();
+        let through = local.node.applied();
+        let term = local.node.term_at(through).ok_or("what was applied is gone, without a snapshot")?;
+        let snapshot = Position::new(term, through);
+        if local.pending.is_empty() {
+            local.disk.compact(snapshot);
+        }
+        local.disk.snapshot = snapshot;
+        local.steps([Input::Compact { snapshot, through }], sabotage)
     }
 
     /// Delivers a message.
@@ -185,9 +244,13 @@ impl Local {
         match sabotage {
             Some(Sabotage::ForgetsVote) => disk.hard_state.vote = None,
             Some(Sabotage::ForgetsLog) => disk.entries.clear(),
-            Some(Sabotage::AnswersBeforeSync | Sabotage::ReportsBeforeSync) | None => {}
+            Some(Sabotage::ForgetsSnapshot) if disk.snapshot != Position::ZERO => {
+                disk = Disk { hard_state: disk.hard_state, ..Disk::default() };
+            }
+            Some(Sabotage::ForgetsSnapshot | Sabotage::AnswersBeforeSync | Sabotage::ReportsBeforeSync)
+            | None => {}
         }
-        Outcome { local: Self::start(self.node.id(), disk), sent: Vec::new(), reads: Vec::new() }
+        Outcome::of(Self::start(self.node.id(), disk))
     }
 
     fn synced(&self, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
@@ -207,7 +270,7 @@ impl Local {
         inputs: impl IntoIterator<Item = Input>,
         sabotage: Option<Sabotage>,
     ) -> Result<Outcome, String> {
-        let mut outcome = Outcome { local: self.clone(), sent: Vec::new(), reads: Vec::new() };
+        let mut outcome = Outcome::of(self.clone());
         for input in inputs {
             // Everything is a copy: what a panic leaves half done is thrown away.
             let stepped = catch_unwind(AssertUnwindSafe(|| outcome.take(input, sabotage)));
@@ -220,10 +283,15 @@ impl Local {
     pub(super) fn words(&self, rename: &dyn Fn(NodeId) -> NodeId) -> Vec<u64> {
         let mut words = self.node.canonical(rename);
         words.extend(hard_state_words(self.disk.hard_state, rename));
+        for position in [self.disk.base, self.disk.snapshot, self.fetched.unwrap_or_default()] {
+            words.extend([position.term.0, position.index.0]);
+        }
         push_entries(&mut words, &self.disk.entries);
         for write in &self.pending {
             // Term and vote may both be zero, so a write without a hard state needs a sign of its own.
             words.extend(write.hard_state.map_or([u64::MAX; 2], |hard| hard_state_words(hard, rename)));
+            let reset_to = write.reset_to.unwrap_or_default();
+            words.extend([reset_to.term.0, reset_to.index.0]);
             push_entries(&mut words, &write.entries);
             words.push(write.send_after.len() as u64);
             for envelope in &write.send_after {
@@ -236,10 +304,17 @@ impl Local {
 }
 
 impl Outcome {
+    fn of(local: Local) -> Self {
+        Self { local, sent: Vec::new(), reads: Vec::new(), installed: None }
+    }
+
     fn take(&mut self, input: Input, sabotage: Option<Sabotage>) {
         let id = self.local.node.id();
-        let Effects { send_now, persist, install: _, apply: _, more_to_apply, proposed: _, reads, fetch: _ } =
-            self.local.node.step(input);
+        let effects = self.local.node.step(input);
+        let Effects { send_now, persist, install, apply: _, more_to_apply, proposed: _, reads, fetch } =
+            effects;
+        self.installed = install.or(self.installed);
+        self.local.fetched = fetch.map(|fetch| fetch.last).or(self.local.fetched);
         assert!(!more_to_apply, "the bounds are below what one step hands over");
         self.sent.extend(send_now.into_iter().map(|envelope| Packet::from(id, envelope)));
         self.reads.extend(reads);

@@ -18,6 +18,7 @@ struct Left {
     heartbeats: u8,
     duplicates: u8,
     reads: u8,
+    compactions: u8,
 }
 
 /// A state of the whole, in numbers of the catalog.
@@ -99,8 +100,8 @@ impl Search<'_> {
     fn root(&mut self) -> World {
         let locals = [0, 1, 2].map(|place| self.catalog.keep_local(Local::new(node_id(place))));
         let history = self.catalog.keep_history(History::default());
-        let Bounds { crashes, proposals, heartbeats, duplicates, reads, .. } = *self.bounds;
-        let left = Left { crashes, proposals, heartbeats, duplicates, reads };
+        let Bounds { crashes, proposals, heartbeats, duplicates, reads, compactions, .. } = *self.bounds;
+        let left = Left { crashes, proposals, heartbeats, duplicates, reads, compactions };
         World { locals, history, left, flying: Vec::new() }
     }
 
@@ -120,7 +121,7 @@ impl Search<'_> {
 
     /// All that can happen.
     fn moves(&self, world: &World) -> Vec<Move> {
-        let Left { crashes, proposals, heartbeats, duplicates, reads } = world.left;
+        let Left { crashes, proposals, heartbeats, duplicates, reads, compactions } = world.left;
         let can_read = reads > 0 && !self.catalog.history(world.history).is_reading();
         let acts = [
             (true, Act::TimeOut),
@@ -130,6 +131,8 @@ impl Search<'_> {
             (proposals > 0, Act::Propose(proposals)),
             (can_read, Act::Read),
             (crashes > 0, Act::Crash),
+            (compactions > 0, Act::Compact),
+            (true, Act::Install),
         ];
         let mut moves = Vec::new();
         for (place, &local) in world.locals.iter().enumerate() {
@@ -169,7 +172,9 @@ impl Search<'_> {
         {
             after.flying.retain(|&flying| flying != packet);
         }
-        let Step { local, mut sent, mut reads } = self.catalog.step(world.locals[place], event.event)?;
+        let step = self.catalog.step(world.locals[place], event.event)?;
+        let Step { local, mut sent, mut reads, installed } = step;
+        self.report.installed += u64::from(installed.is_some());
         after.locals[place] = local;
         while self.catalog.local(after.locals[place]).pending.len() > self.bounds.writes_waiting {
             let synced = self.catalog.step(after.locals[place], Event::Act(Act::Sync))?;
@@ -242,8 +247,8 @@ impl Search<'_> {
             let mut flying: Vec<u32> =
                 world.flying.iter().map(|&packet| self.catalog.packet_names(packet)[way]).collect();
             flying.sort_unstable();
-            let Left { crashes, proposals, heartbeats, duplicates, reads } = world.left;
-            let left = [crashes, proposals, heartbeats, duplicates, reads].map(u32::from);
+            let Left { crashes, proposals, heartbeats, duplicates, reads, compactions } = world.left;
+            let left = [crashes, proposals, heartbeats, duplicates, reads, compactions].map(u32::from);
             let history = self.catalog.history_names(world.history)[way];
             let words = locals.into_iter().chain([history]).chain(left).chain(flying);
             words.fold(0x6A09_E667_F3BC_C908_B2FB_1366_EA95_7D3E, mix)
@@ -290,6 +295,8 @@ impl Search<'_> {
             Event::Act(Act::Crash) => format!("{id} crashes and starts"),
             Event::Act(Act::Propose(number)) => format!("{id} is proposed {number}"),
             Event::Act(Act::Read) => format!("{id} is asked to read"),
+            Event::Act(Act::Compact) => format!("{id} takes a snapshot"),
+            Event::Act(Act::Install) => format!("{id} has fetched a snapshot"),
             Event::Deliver(packet) | Event::Lose(packet) => {
                 let packet = self.catalog.packet(packet);
                 let is_lost = matches!(event.event, Event::Lose(_));
@@ -313,8 +320,11 @@ fn spend(left: &mut Left, event: Move) {
         Event::Act(Act::Crash) => left.crashes -= 1,
         Event::Act(Act::Propose(_)) => left.proposals -= 1,
         Event::Act(Act::Read) => left.reads -= 1,
+        Event::Act(Act::Compact) => left.compactions -= 1,
         Event::Deliver(_) if event.stays => left.duplicates -= 1,
-        Event::Act(Act::TimeOut | Act::GrantPreVote | Act::Sync) | Event::Deliver(_) | Event::Lose(_) => {}
+        Event::Act(Act::TimeOut | Act::GrantPreVote | Act::Sync | Act::Install)
+        | Event::Deliver(_)
+        | Event::Lose(_) => {}
     }
 }
 
@@ -329,10 +339,11 @@ fn shown(node: &Node) -> String {
         node.entries_after(Index::ZERO).map(|entry| entry.position.term.to_string()).collect();
     let vote = node.vote().map_or("-".to_owned(), |id| id.to_string());
     format!(
-        "{}@{} {} vote={vote} log=[{}] commit={}",
+        "{}@{} {} vote={vote} base={} log=[{}] commit={}",
         node.id(),
         node.term(),
         node.role(),
+        node.base(),
         log.join(" "),
         node.commit()
     )
