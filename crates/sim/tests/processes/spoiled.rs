@@ -7,7 +7,7 @@ use crate::run::{Settings, run};
 use crate::verdict::{appends_stand, connections_are_in_order, is_linearizable, judge};
 
 /// How long is recorded.
-const RECORDED_MS: u64 = 1_500;
+const RECORDED_MS: u64 = 3_000;
 
 fn tokens(value: &Bytes) -> Vec<Bytes> {
     value.split_inclusive(|byte| *byte == b';').map(Bytes::copy_from_slice).collect()
