@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes_read;
+mod clients;
 pub mod command;
 pub mod entry;
 mod founding;

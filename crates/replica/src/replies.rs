@@ -6,8 +6,9 @@
 //! and is gone costs less than 200 bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::command::{Reply, Seq};
+use crate::command::{Reply, ReplyError, Seq};
 use crate::value::Value;
 
 /// What a recorded reply counts against the limit of a session besides a value that it holds.
@@ -28,7 +29,7 @@ enum Kept {
     Nil,
     Integer(i64),
     Value(Value),
-    Other(Box<Reply>),
+    Error(Box<ReplyError>),
 }
 
 impl Recorded {
@@ -38,7 +39,8 @@ impl Recorded {
             Reply::Nil => Kept::Nil,
             Reply::Integer(number) => Kept::Integer(number),
             Reply::Value(value) => Kept::Value(value),
-            other @ (Reply::Values(_) | Reply::Session(_) | Reply::Error(_)) => Kept::Other(Box::new(other)),
+            Reply::Error(error) => Kept::Error(Box::new(error)),
+            Reply::Values(_) | Reply::Session(_) => unreachable!("no command is answered like this"),
         };
         Self { checksum, reply }
     }
@@ -49,7 +51,7 @@ impl Recorded {
             Kept::Nil => Reply::Nil,
             Kept::Integer(number) => Reply::Integer(*number),
             Kept::Value(value) => Reply::Value(value.clone()),
-            Kept::Other(reply) => (**reply).clone(),
+            Kept::Error(error) => Reply::Error((**error).clone()),
         }
     }
 
@@ -57,7 +59,7 @@ impl Recorded {
     fn bytes(&self) -> u64 {
         let value_bytes = match &self.reply {
             Kept::Value(value) => value.len() as u64,
-            Kept::Ok | Kept::Nil | Kept::Integer(_) | Kept::Other(_) => 0,
+            Kept::Ok | Kept::Nil | Kept::Integer(_) | Kept::Error(_) => 0,
         };
         REPLY_OVERHEAD_BYTES + value_bytes
     }
@@ -69,7 +71,8 @@ pub(crate) enum Replies {
     #[default]
     None,
     One(Seq, Recorded),
-    Many(Box<Many>),
+    /// Shared with snapshots until it is changed.
+    Many(Arc<Many>),
 }
 
 /// Two replies or more.
@@ -98,15 +101,16 @@ impl Replies {
             Self::None => Self::One(seq, recorded),
             Self::One(other, before) => {
                 let bytes = before.bytes() + recorded.bytes();
-                Self::Many(Box::new(Many {
+                Self::Many(Arc::new(Many {
                     replies: BTreeMap::from([(other, before), (seq, recorded)]),
                     bytes,
                 }))
             }
-            Self::Many(mut many) => {
+            Self::Many(mut shared) => {
+                let many = Arc::make_mut(&mut shared);
                 many.bytes += recorded.bytes();
                 many.replies.insert(seq, recorded);
-                Self::Many(many)
+                Self::Many(shared)
             }
         };
     }
@@ -119,7 +123,8 @@ impl Replies {
         match std::mem::take(self) {
             Self::None => None,
             Self::One(seq, recorded) => Some((seq, recorded)),
-            Self::Many(mut many) => {
+            Self::Many(mut shared) => {
+                let many = Arc::make_mut(&mut shared);
                 let first = many.replies.pop_first()?;
                 many.bytes -= first.1.bytes();
                 *self = match many.replies.len() {
@@ -127,7 +132,7 @@ impl Replies {
                         .replies
                         .pop_first()
                         .map_or(Self::None, |(seq, recorded)| Self::One(seq, recorded)),
-                    _ => Self::Many(many),
+                    _ => Self::Many(shared),
                 };
                 Some(first)
             }
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_given_back_as_it_was() {
-        let error = Reply::Error(crate::command::ReplyError::InDoubt);
+        let error = Reply::Error(ReplyError::InDoubt);
         for reply in [Reply::Ok, Reply::Nil, Reply::Integer(-7), Reply::Value(Value::copy_from(b"v")), error]
         {
             assert_eq!(Recorded::new(1, reply.clone()).reply(), reply);

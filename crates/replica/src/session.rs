@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::NodeId;
 
+use crate::clients::{Client, Clients};
 use crate::command::{Reply, ReplyError, Seq, SessionKey};
 use crate::entry::StateLimits;
 use crate::replies::{REPLY_OVERHEAD_BYTES, Recorded, Replies};
@@ -43,22 +44,11 @@ pub(crate) enum GatewayAdmission {
 /// All sessions of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
-    /// Boxed, since a tree's places are half empty where keys come in order.
-    clients: BTreeMap<SessionKey, Box<Client>>,
+    clients: Clients,
     gateways: BTreeMap<SessionKey, Gateway>,
     gateway_of: BTreeMap<NodeId, SessionKey>,
     deadlines: BTreeSet<(u64, SessionKey)>,
     digest: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Client {
-    ttl_ms: u64,
-    deadline_ms: u64,
-    /// The highest sequence the client has acknowledged: nothing at or below it runs again.
-    floor: Seq,
-    /// All above the floor.
-    replies: Replies,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +64,7 @@ struct Gateway {
 impl Sessions {
     /// How many clients' sessions are open.
     pub fn clients(&self) -> u64 {
-        self.clients.len() as u64
+        self.clients.count()
     }
 
     /// The wrapping sum of a digest of each session.
@@ -118,15 +108,14 @@ impl Sessions {
         let deadline_ms = now_ms.saturating_add(ttl_ms);
         let client = Client { ttl_ms, deadline_ms, floor: Seq(0), replies: Replies::default() };
         self.digest = self.digest.wrapping_add(client.digest(key));
-        let previous = self.clients.insert(key, Box::new(client));
-        assert!(previous.is_none(), "two sessions under one key");
+        self.clients.insert(key, client);
         self.deadlines.insert((deadline_ms, key));
         Ok(())
     }
 
     /// Closes a client's session; one that is not there stays closed.
     pub(crate) fn close_client(&mut self, key: SessionKey) {
-        if let Some(client) = self.clients.remove(&key) {
+        if let Some(client) = self.clients.remove(key) {
             self.deadlines.remove(&(client.deadline_ms, key));
             self.digest = self.digest.wrapping_sub(client.digest(key));
             for (seq, recorded) in client.replies.iter() {
@@ -144,7 +133,7 @@ impl Sessions {
         now_ms: u64,
         limits: &StateLimits,
     ) -> Admission {
-        let Some(client) = self.clients.get(&key).filter(|client| client.deadline_ms > now_ms) else {
+        let Some(client) = self.clients.get(key).filter(|client| client.deadline_ms > now_ms) else {
             return Admission::Refused(ReplyError::SessionExpired);
         };
         if seq <= client.floor {
@@ -174,7 +163,7 @@ impl Sessions {
         reply: Reply,
         now_ms: u64,
     ) {
-        let client = self.clients.get_mut(&key).expect("a reply for a session that admitted nothing");
+        let client = self.clients.get_mut(key).expect("a reply for a session that admitted nothing");
         assert!(client.floor < seq && acknowledged < seq, "a command was applied below its floor");
         self.digest = self.digest.wrapping_sub(client.digest(key));
         client.floor = client.floor.max(acknowledged);
@@ -190,7 +179,7 @@ impl Sessions {
 
     /// Puts a client's deadline off: it has written, or has sent a write again.
     pub(crate) fn touch_client(&mut self, key: SessionKey, now_ms: u64) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
         self.deadlines.remove(&(client.deadline_ms, key));
         self.digest = self.digest.wrapping_sub(client.digest(key));
         client.deadline_ms = client.deadline_ms.max(now_ms.saturating_add(client.ttl_ms));
