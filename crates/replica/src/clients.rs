@@ -82,8 +82,8 @@ impl Clients {
     }
 
     /// The shards, to be gone through one after the other.
-    pub(crate) fn into_shards(self) -> impl Iterator<Item = Arc<ClientShard>> {
-        self.shards.into_iter()
+    pub(crate) fn into_shards(self) -> Vec<Arc<ClientShard>> {
+        self.shards
     }
 }
 

@@ -196,7 +196,8 @@ pub fn founding(limits: &StateLimits) -> Bytes {
 }
 
 impl StateLimits {
-    fn fields(&self) -> [u64; 8] {
+    /// All of them, in order.
+    pub(crate) fn fields(&self) -> [u64; 8] {
         [
             self.key_bytes_max,
             self.value_bytes_max,
@@ -209,17 +210,37 @@ impl StateLimits {
         ]
     }
 
+    /// The inverse of [`StateLimits::fields`].
+    pub(crate) fn of_fields(fields: [u64; 8]) -> Self {
+        let [
+            key_bytes_max,
+            value_bytes_max,
+            session_window,
+            session_reply_bytes_max,
+            sessions_max,
+            session_ttl_ms,
+            gateway_ttl_ms,
+            session_ttl_ms_max,
+        ] = fields;
+        Self {
+            key_bytes_max,
+            value_bytes_max,
+            session_window,
+            session_reply_bytes_max,
+            sessions_max,
+            session_ttl_ms,
+            gateway_ttl_ms,
+            session_ttl_ms_max,
+        }
+    }
+
     fn parse(reader: &mut Reader, version: u16) -> Result<Self, Malformed> {
-        Ok(Self {
-            key_bytes_max: reader.u64()?,
-            value_bytes_max: reader.u64()?,
-            session_window: reader.u64()?,
-            session_reply_bytes_max: reader.u64()?,
-            sessions_max: reader.u64()?,
-            session_ttl_ms: reader.u64()?,
-            gateway_ttl_ms: reader.u64()?,
-            session_ttl_ms_max: if version == 1 { u64::MAX } else { reader.u64()? },
-        })
+        let mut fields = [u64::MAX; 8];
+        let count = if version == 1 { 7 } else { 8 };
+        for field in &mut fields[..count] {
+            *field = reader.u64()?;
+        }
+        Ok(Self::of_fields(fields))
     }
 }
 

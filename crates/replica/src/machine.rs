@@ -9,6 +9,7 @@ use crate::entry::{self, EntryPayload, Item, LoggedWrite, Run, StateLimits};
 use crate::sabotage::{self, Bug};
 use crate::session::{Admission, GatewayAdmission, Sessions};
 use crate::shard::{Shards, mix};
+use crate::snapshot::Image;
 use crate::value::Value;
 
 /// Sessions removed in one entry at most, so that no entry costs more than its commands and a constant.
@@ -108,12 +109,42 @@ impl Machine {
 
     /// Order-independent digest of everything: equal on all replicas that have applied the same entries.
     pub fn digest(&self) -> u64 {
-        let limits = self.limits.map_or(0, |limits| {
-            [limits.key_bytes_max, limits.value_bytes_max, limits.session_window, limits.sessions_max]
-                .iter()
-                .fold(1, |sum, limit| mix(sum ^ limit))
-        });
-        self.shards.digest().wrapping_add(mix(self.sessions.digest())).wrapping_add(mix(self.now_ms ^ limits))
+        self.digest_of(self.shards.digest(), self.sessions.digest())
+    }
+
+    fn digest_of(&self, shards: u64, sessions: u64) -> u64 {
+        let limits =
+            self.limits.map_or(0, |limits| limits.fields().iter().fold(1, |sum, limit| mix(sum ^ limit)));
+        shards.wrapping_add(mix(sessions)).wrapping_add(mix(self.now_ms ^ limits))
+    }
+
+    /// What this is now, shared until it is written to: clones as many pointers as there are shards.
+    pub fn image(&self) -> Image {
+        let no_shards = Bug::SnapshotWithoutData.is_put_back().then(|| Shards::new(0));
+        let no_sessions = Bug::SnapshotWithoutSessions.is_put_back().then(Sessions::default);
+        let shards = no_shards.as_ref().unwrap_or(&self.shards);
+        let sessions = no_sessions.as_ref().unwrap_or(&self.sessions);
+        let (clients, gateways) = sessions.parts();
+        Image {
+            cluster: self.cluster,
+            position: self.applied,
+            digest: self.digest_of(shards.digest(), sessions.digest()),
+            now_ms: self.now_ms,
+            limits: self.limits,
+            gateways,
+            clients,
+            shards: shards.clone(),
+        }
+    }
+
+    /// The state that a snapshot holds.
+    pub(crate) fn of_parts(
+        (cluster, applied): (ClusterId, Position),
+        (limits, now_ms): (Option<StateLimits>, u64),
+        sessions: Sessions,
+        shards: Shards,
+    ) -> Self {
+        Self { cluster, shards, sessions, limits, now_ms, applied }
     }
 
     /// Answers a question.

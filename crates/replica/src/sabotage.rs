@@ -29,6 +29,10 @@ pub enum Bug {
     FloorTooHigh,
     /// A server on an empty folder takes part under a known id.
     TakesEmptyFolders,
+    /// A snapshot does not hold the sessions.
+    SnapshotWithoutSessions,
+    /// A snapshot does not hold keys and values.
+    SnapshotWithoutData,
 }
 
 impl Bug {

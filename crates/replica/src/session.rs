@@ -51,14 +51,15 @@ pub struct Sessions {
     digest: u64,
 }
 
+/// One gateway's session.
 #[derive(Clone, Debug)]
-struct Gateway {
-    node: NodeId,
-    start: u64,
-    nonce: u64,
-    deadline_ms: u64,
+pub(crate) struct Gateway {
+    pub(crate) node: NodeId,
+    pub(crate) start: u64,
+    pub(crate) nonce: u64,
+    pub(crate) deadline_ms: u64,
     /// The last sequence that ran; all before it ran too.
-    last: Seq,
+    pub(crate) last: Seq,
 }
 
 impl Sessions {
@@ -268,6 +269,48 @@ impl Sessions {
             self.deadlines.remove(&(deadline_ms, key));
             self.deadlines.insert((gateway.deadline_ms, key));
         }
+    }
+
+    // --- snapshots ---
+
+    /// What a snapshot needs of all this: the rest follows from it. Clients are shared, and gateways are few.
+    pub(crate) fn parts(&self) -> (Clients, BTreeMap<SessionKey, Gateway>) {
+        (self.clients.clone(), self.gateways.clone())
+    }
+
+    /// Adds a client's session of a snapshot.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn load_client(&mut self, key: SessionKey, client: Client) -> Result<(), &'static str> {
+        self.check_is_new(key)?;
+        self.digest = self.digest.wrapping_add(client.digest(key));
+        for (seq, recorded) in client.replies.iter() {
+            self.digest = self.digest.wrapping_add(reply_digest(key, seq, recorded));
+        }
+        self.deadlines.insert((client.deadline_ms, key));
+        self.clients.insert(key, client);
+        Ok(())
+    }
+
+    /// Adds a gateway's session of a snapshot.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn load_gateway(&mut self, key: SessionKey, gateway: Gateway) -> Result<(), &'static str> {
+        self.check_is_new(key)?;
+        if self.gateway_of.insert(gateway.node, key).is_some() {
+            return Err("a server has two gateways");
+        }
+        self.digest = self.digest.wrapping_add(gateway.digest(key));
+        self.deadlines.insert((gateway.deadline_ms, key));
+        self.gateways.insert(key, gateway);
+        Ok(())
+    }
+
+    fn check_is_new(&self, key: SessionKey) -> Result<(), &'static str> {
+        let is_new = self.clients.get(key).is_none() && !self.gateways.contains_key(&key);
+        if is_new { Ok(()) } else { Err("a session is there twice") }
     }
 
     // --- time ---

@@ -17,10 +17,13 @@ use crate::value::Value;
 /// pointers does too.
 pub const SHARDS: usize = 4_096;
 
+/// One of the shards.
+pub(crate) type Shard = HashTable<Slot>;
+
 #[derive(Clone, Debug)]
-struct Slot {
-    key: Box<[u8]>,
-    value: Value,
+pub(crate) struct Slot {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) value: Value,
     /// CRC-32C of the value, so that the digest of an appended value costs the length of the argument.
     value_checksum: u32,
 }
@@ -44,7 +47,7 @@ pub(crate) fn mix(input: u64) -> u64 {
 /// All keys and values.
 #[derive(Clone)]
 pub struct Shards {
-    shards: Vec<Arc<HashTable<Slot>>>,
+    shards: Vec<Arc<Shard>>,
     hasher: FixedState,
     keys: u64,
     data_bytes: u64,
@@ -145,12 +148,30 @@ impl Shards {
             (false, false) => Reply::Nil,
         };
         if sets {
-            self.change(key, |slot| {
-                slot.value = Value::copy_from(value);
-                slot.value_checksum = crc32c::crc32c(value);
-            });
+            self.set(key, value);
         }
         reply
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.change(key, |slot| {
+            slot.value = Value::copy_from(value);
+            slot.value_checksum = crc32c::crc32c(value);
+        });
+    }
+
+    /// Adds a key of a snapshot, unless it is there.
+    pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let is_new = self.get(key).is_none();
+        if is_new {
+            self.set(key, value);
+        }
+        is_new
+    }
+
+    /// The shards, to be gone through one after the other.
+    pub(crate) fn into_shards(self) -> Vec<Arc<Shard>> {
+        self.shards
     }
 
     fn append(&mut self, key: &Bytes, argument: &Bytes, limits: &StateLimits) -> Reply {
@@ -166,11 +187,11 @@ impl Shards {
     }
 
     /// Changes the slot of `key`, made empty where there is none, and keeps counts and digest.
-    fn change(&mut self, key: &Bytes, edit: impl FnOnce(&mut Slot)) {
-        let hash = self.hasher.hash_one(&**key);
+    fn change(&mut self, key: &[u8], edit: impl FnOnce(&mut Slot)) {
+        let hash = self.hasher.hash_one(key);
         let hasher = &self.hasher;
         let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
-        let entry = shard.entry(hash, |slot| *slot.key == **key, |slot| hasher.hash_one(&*slot.key));
+        let entry = shard.entry(hash, |slot| *slot.key == *key, |slot| hasher.hash_one(&*slot.key));
         let slot = match entry {
             Entry::Occupied(occupied) => {
                 let slot = occupied.into_mut();
@@ -181,7 +202,7 @@ impl Shards {
             Entry::Vacant(vacant) => {
                 self.keys += 1;
                 self.data_bytes += key.len() as u64;
-                let slot = Slot { key: Box::from(&**key), value: Value::default(), value_checksum: 0 };
+                let slot = Slot { key: Box::from(key), value: Value::default(), value_checksum: 0 };
                 vacant.insert(slot).into_mut()
             }
         };

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
 use quorate_replica::command::{Command, Condition, Seq, SessionKey};
 use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits};
+use quorate_replica::machine::{Machine, Nobody};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_storage::{ClusterId, Incarnation};
 
@@ -212,6 +213,50 @@ fn some_frames() -> Vec<Bytes> {
         PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
     ];
     messages.into_iter().map(|message| frame(&envelope(message))).collect()
+}
+
+/// Founded, a gateway, a client's session with the reply of `SET k v`.
+#[test]
+fn a_state_in_the_blocks_of_a_snapshot() {
+    let command = put_once();
+    let writes = [
+        LoggedWrite::OpenSession { ttl_ms: None },
+        LoggedWrite::Once {
+            session: SessionKey { index: 3, place: 0 },
+            seq: Seq(1),
+            acknowledged: Seq(0),
+            checksum: 0,
+            command,
+        },
+    ];
+    let writes: Vec<Bytes> = writes.iter().map(entry::encode_write).collect();
+    let session = SessionKey { index: 2, place: 0 };
+    let head = entry::RunHead { session, attempt: 1, acknowledged: Seq(0), first: Seq(1) };
+    let payloads = [
+        entry::founding(&StateLimits::default()),
+        entry::batch(1_700_000_000_000, &[entry::open_gateway(id(1), 0xabcd, 1)]),
+        entry::batch(1_700_000_000_005, &[entry::run(head, writes.iter())]),
+    ];
+    let mut machine = Machine::new(ClusterId::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677).unwrap(), 1);
+    for (index, payload) in (1..).zip(payloads) {
+        let entry = Entry { position: Position::new(Term(2), Index(index)), payload: Payload::Data(payload) };
+        machine.apply(&entry, &mut Nobody).unwrap();
+    }
+    let blocks: Vec<Bytes> = machine.image().blocks().collect();
+    expect![[r#"
+        0000  01 77 66 55 44 33 22 11 00 ef cd ab 89 67 45 23  .wfUD3"......gE#
+        0010  01 02 03 0c be e4 a3 48 ab e9 23 85 d0 95 ff bc  .......H..#.....
+        0020  31 01 80 80 04 80 80 80 04 80 08 80 80 80 08 a0  1...............
+        0030  8d 06 80 dd db 01 e0 d4 03 80 b8 99 29 01 01 01  ............)...
+        0040  02 00 01 cd ab 00 00 00 00 00 00 01 e5 a4 99 ff  ................
+        0050  bc 31 02 03 00 80 dd db 01 85 ad f1 80 bd 31 00  .1............1.
+        0060  01 01 b1 04 7a 52 01 01 6b 01 76                 ....zR..k.v
+    "#]]
+    .assert_eq(&hexdump(&blocks.concat()));
+}
+
+fn put_once() -> Command {
+    Command::Put { key: bytes("k"), value: bytes("v"), condition: Condition::Always, get: false }
 }
 
 #[test]
