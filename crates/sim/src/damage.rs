@@ -39,7 +39,7 @@ impl World {
         if self.hosts[host].process.is_some() {
             self.hosts[host].disk.fail_next_sync();
             self.hosts[host].sync_fails = true;
-            self.line(format_args!("‼ the next sync of n{} fails", host + 1));
+            self.mark(Some(host), format!("the next sync of n{} fails", host + 1));
         }
     }
 
@@ -61,7 +61,7 @@ impl World {
         self.put_disk_bug_back();
         self.hosts[host].is_lost = true;
         self.invariants.ledger.wiped(host);
-        self.line(format_args!("‼ n{} loses its folder", host + 1));
+        self.mark(Some(host), format!("n{} loses its folder", host + 1));
         let down = self.down_for();
         self.schedule.after(down, Happening::Start { host });
     }
@@ -73,7 +73,7 @@ impl World {
             if self.may_be_lost(host) {
                 self.crash(host, true);
                 (self.hosts[host].is_lost, self.hosts[host].is_gone) = (true, true);
-                self.line(format_args!("‼ n{} does not come back", host + 1));
+                self.mark(Some(host), format!("n{} does not come back", host + 1));
             }
         }
     }
@@ -87,7 +87,7 @@ impl World {
         *full_times += 1;
         let time = *full_times;
         let lasts = self.down_for();
-        self.line(format_args!("‼ the disk of n{} has room for {room} bytes", host + 1));
+        self.mark(Some(host), format!("the disk of n{} has room for {room} bytes", host + 1));
         self.schedule.after(lasts, Happening::Fault(Fault::FreeDisk { host, time }));
     }
 
@@ -102,7 +102,7 @@ impl World {
         let Host { disk, is_full, .. } = &mut self.hosts[host];
         disk.set_capacity_bytes(None);
         if std::mem::take(is_full) {
-            self.line(format_args!("‼ the disk of n{} has room again", host + 1));
+            self.mark(Some(host), format!("the disk of n{} has room again", host + 1));
         }
     }
 
@@ -134,7 +134,7 @@ impl World {
         let (offset, bit) = (self.chance.faults.below(*size), self.chance.faults.below(8) as u8);
         disk.flip_bit(name, offset, bit);
         self.hosts[host].is_rotten = true;
-        self.line(format_args!("‼ a bit of {name} of n{} turns, in byte {offset}", host + 1));
+        self.mark(Some(host), format!("a bit of {name} of n{} turns, in byte {offset}", host + 1));
     }
 
     /// A server has found its folder damaged: it must not start, and the others go on without it.

@@ -2,6 +2,7 @@
 //! write is found again by the token in it. Sees the log, which no client can; judges nothing by itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use quorate_raft::{Entry, NodeId, Payload};
@@ -68,6 +69,12 @@ pub fn name_of(session: SessionKey, seq: Seq) -> Bytes {
 /// The session of a name that [`name_of`] gave.
 pub fn session_in(name: &[u8]) -> &[u8] {
     name.split(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+impl fmt::Debug for Effects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} effects", self.record.number)
+    }
 }
 
 impl Effects {

@@ -3,6 +3,7 @@
 
 use quorate_raft::Role;
 
+use crate::chronicle::Kind;
 use crate::clients::Client;
 use crate::invariants::Violation;
 use crate::network::HostIndex;
@@ -143,12 +144,18 @@ impl World {
             Fault::LinkReset => self.reset_link(host),
             Fault::ClockJump => self.jump(host),
             Fault::SlowDisk => {
-                self.hosts[host].slow_until = self.now() + self.down_for();
-                self.line(format_args!("‼ the disk of n{} is slow", host + 1));
+                let until = self.now() + self.down_for();
+                self.hosts[host].slow_until = until;
+                self.band(
+                    Kind::SlowDisk,
+                    Some(host),
+                    format!("the disk of n{} is slow", host + 1),
+                    Some(until),
+                );
             }
             Fault::SlowNode => {
                 self.hosts[host].slow_steps_until = self.now() + self.down_for();
-                self.line(format_args!("‼ the processor of n{} is slow", host + 1));
+                self.mark(Some(host), format!("the processor of n{} is slow", host + 1));
             }
             Fault::FullDisk => self.fill_disk(host),
             Fault::FreeDisk { host, time } => self.free_disk(host, time),
@@ -185,7 +192,10 @@ impl World {
         self.counts.crashes += u64::from(had_process);
         self.break_all_wires_of(host, power);
         let what = if power { "power" } else { "its process" };
-        self.line(format_args!("‼ n{} loses {what}", host + 1));
+        let now = self.now();
+        self.chronicle.end(Kind::Leader, Some(host), now);
+        self.chronicle.end(Kind::Paused, Some(host), now);
+        self.band(Kind::Down, Some(host), format!("n{} loses {what}", host + 1), None);
     }
 
     fn crash_for_a_while(&mut self, host: HostIndex, power: bool) {
@@ -228,15 +238,16 @@ impl World {
 
     fn pause(&mut self, host: HostIndex) {
         let end = self.now() + self.chance.faults.between(50, 4_000) * MS;
-        self.hosts[host].asleep_until = end.min(self.options.faults_last);
-        self.line(format_args!("‼ n{} stands still", host + 1));
+        let end = end.min(self.options.faults_last);
+        self.hosts[host].asleep_until = end;
+        self.band(Kind::Paused, Some(host), format!("n{} stands still", host + 1), Some(end));
     }
 
     fn jump(&mut self, host: HostIndex) {
         let most = self.options.faults.clock_jump_ms;
         let by = self.chance.faults.between(0, 2 * most) as i64 - most as i64;
         self.hosts[host].clock.offset_ms += by;
-        self.line(format_args!("‼ the clock of n{} jumps by {by} ms", host + 1));
+        self.mark(Some(host), format!("the clock of n{} jumps by {by} ms", host + 1));
     }
 
     // --- network ---
@@ -294,16 +305,28 @@ impl World {
         self.partition += 1;
         self.counts.partitions += 1;
         let partition = self.partition;
-        let shape =
-            ["two groups", "one alone", "a group is mute", "one link, one way", "a ring"][shape as usize];
-        if is_odd {
+        let names = |hosts: &[HostIndex]| {
+            hosts.iter().map(|host| format!("n{}", host + 1)).collect::<Vec<_>>().join(" ")
+        };
+        let (near, far) = order.split_at(size);
+        let text = if is_odd {
             let links = (0..count * count).filter(|link| cut[*link] && link / count != link % count);
             let links = links.map(|link| format!("n{}→n{}", link / count + 1, link % count + 1));
-            self.line(format_args!("‼ partition: any links, {}", links.collect::<Vec<_>>().join(" ")));
+            format!("any links, {}", links.collect::<Vec<_>>().join(" "))
         } else {
-            let order: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
-            self.line(format_args!("‼ partition: {shape}, {} | at {size}", order.join(" ")));
-        }
+            match shape {
+                0 => format!("two groups, {} | {}", names(near), names(far)),
+                1 => format!("{} alone", names(&order[..1])),
+                2 => format!("{} mute towards {}", names(near), names(far)),
+                3 => {
+                    format!("one link, one way, {} cannot reach {}", names(&order[..1]), names(&order[1..2]))
+                }
+                _ => format!("a ring, each reaches its neighbours, {}", names(&order)),
+            }
+        };
+        self.end_partition_bands();
+        self.band(Kind::Partition, None, format!("partition: {text}"), None);
+        self.note_cut_off(&cut);
         self.announce_links(&opened);
         self.schedule.after(lasts, Happening::Heal { partition });
     }
@@ -311,6 +334,7 @@ impl World {
     pub(crate) fn end_partition(&mut self, partition: u64) {
         if partition == self.partition {
             let opened = self.network.cut(|_, _| false);
+            self.end_partition_bands();
             self.line(format_args!("‼ the partition ends"));
             self.announce_links(&opened);
         }
@@ -326,14 +350,14 @@ impl World {
         let peer = self.chance.faults.below(self.hosts.len() as u64) as HostIndex;
         if peer != host {
             self.network.reset(host, peer);
-            self.line(format_args!("‼ the link of n{} and n{} breaks", host + 1, peer + 1));
+            self.mark(Some(host), format!("the link of n{} and n{} breaks", host + 1, peer + 1));
             self.announce_link(host, peer);
         }
     }
 
     fn kill_client(&mut self) {
         let client = self.chance.faults.below(self.clients.len() as u64) as usize;
-        self.line(format_args!("‼ c{client} dies, and another takes its place"));
+        self.mark(None, format!("c{client} dies, and another takes its place"));
         for wire in self.wires.of_client(client) {
             self.hang_up(wire);
         }
@@ -343,7 +367,7 @@ impl World {
     fn cut_connection(&mut self) {
         let client = self.chance.faults.below(self.clients.len() as u64) as usize;
         for wire in self.wires.of_client(client) {
-            self.line(format_args!("‼ connection {wire} of c{client} breaks"));
+            self.mark(None, format!("connection {wire} of c{client} breaks"));
             self.break_wire(wire);
         }
     }

@@ -6,21 +6,26 @@ use std::fmt;
 
 use bytes::Bytes;
 use quorate_replica::command::{Condition, Reply, ReplyError};
+use serde::{Deserialize, Serialize};
 
+use crate::jsonl::text;
 use crate::schedule::Micros;
 
 /// A place in the order of everything that happens in a run; no two calls or returns share one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp(pub u64);
 
 /// What a client asked of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// `SET`, with its conditions.
     Put {
         /// The new value.
+        #[serde(with = "text")]
         value: Bytes,
         /// When it is set.
+        #[serde(with = "ConditionName")]
         condition: Condition,
         /// Answer with the old value.
         get: bool,
@@ -28,11 +33,13 @@ pub enum Action {
     /// `APPEND`.
     Append {
         /// What to add.
+        #[serde(with = "text")]
         value: Bytes,
     },
     /// `DEL` of one key, and, where the client can, of a second that never exists and names this operation.
     Delete {
         /// The second.
+        #[serde(with = "text::or_none")]
         token: Option<Bytes>,
     },
     /// `GET`.
@@ -42,7 +49,8 @@ pub enum Action {
 }
 
 /// What a client was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done.
     Ok,
@@ -51,11 +59,20 @@ pub enum Outcome {
     /// A length or a count.
     Integer(i64),
     /// A value.
-    Value(Bytes),
+    Value(#[serde(with = "text")] Bytes),
     /// An error whose class promises that nothing happened.
     NotExecuted,
     /// It may have happened, may happen later, or never.
     Unknown,
+}
+
+/// How a condition is written in files.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Condition", rename_all = "snake_case")]
+enum ConditionName {
+    Always,
+    IfAbsent,
+    IfPresent,
 }
 
 impl Action {
@@ -111,17 +128,19 @@ impl Outcome {
 }
 
 /// One operation of one client on one key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// Whose.
     pub client: u32,
     /// Which connection carried it; 0 for a Clerk, whose operations are not tied to one.
     pub connection: u64,
     /// The key.
+    #[serde(with = "text")]
     pub key: Bytes,
     /// What.
     pub action: Action,
     /// What no other operation of the run carries; none for a read.
+    #[serde(with = "text::or_none")]
     pub token: Option<Bytes>,
     /// Before everything the operation may have caused.
     pub call: Stamp,
@@ -129,9 +148,9 @@ pub struct Operation {
     pub returned: Option<Stamp>,
     /// The answer; `Unknown` until one came.
     pub outcome: Outcome,
-    /// When it was called, for people.
+    /// When it was called, for people, in microseconds.
     pub call_at: Micros,
-    /// When it returned, for people.
+    /// When it returned, for people; the instant of the call where it has not.
     pub returned_at: Micros,
 }
 
@@ -147,7 +166,7 @@ impl Operation {
     }
 }
 
-/// `c3 append a1 "3.17;" = 42 (1.200000..1.210000)`.
+/// `c3 a1 append 3.17 = 42 (1.200000..1.210000)`.
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |at: Micros| at as f64 / 1e6;
@@ -177,7 +196,8 @@ impl fmt::Display for Action {
                 write!(f, "put {}{condition}{}", Short(value), if *get { " get" } else { "" })
             }
             Self::Append { value } => write!(f, "append {}", Short(value)),
-            Self::Delete { token } => write!(f, "delete {}", Short(token.as_ref().unwrap_or(&Bytes::new()))),
+            Self::Delete { token: Some(token) } => write!(f, "delete {}", Short(token)),
+            Self::Delete { token: None } => f.write_str("delete"),
             Self::Get => f.write_str("get"),
             Self::Length => f.write_str("length"),
         }
@@ -197,17 +217,33 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The end of a long value, and all of a short one.
+/// The last tokens of a value of the workload, without their padding: `… 3.17 4.18`. Of any other value the end, or all
+/// of a short one.
 struct Short<'a>(&'a Bytes);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 40;
+        const TOKENS: usize = 3;
+        if let Some(tokens) = tokens(self.0) {
+            let first = tokens.len().saturating_sub(TOKENS);
+            let sign = if first > 0 { "… " } else { "" };
+            return write!(f, "{sign}{}", tokens[first..].join(" "));
+        }
         match self.0.len().checked_sub(SHOWN) {
             None | Some(0) => write!(f, "\"{}\"", self.0.escape_ascii()),
             Some(hidden) => write!(f, "({hidden} bytes and) \"{}\"", self.0[hidden..].escape_ascii()),
         }
     }
+}
+
+/// `client.number`, padded with `-` and ended by `;`, once or more.
+fn tokens(value: &[u8]) -> Option<Vec<&str>> {
+    let text = std::str::from_utf8(value).ok()?.strip_suffix(';')?;
+    let tokens: Vec<&str> = text.split(';').map(|token| token.trim_end_matches('-')).collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_token = |token: &&str| token.split_once('.').is_some_and(|(a, b)| is_number(a) && is_number(b));
+    tokens.iter().all(is_token).then_some(tokens)
 }
 
 /// Names an operation in its history.

@@ -10,6 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blame;
+pub mod case;
+pub mod chronicle;
 pub mod clerks;
 pub mod clients;
 pub mod damage;
@@ -21,7 +24,9 @@ pub mod faults;
 pub mod fuzz;
 pub mod history;
 pub mod host;
+pub mod html;
 pub mod invariants;
+pub mod jsonl;
 pub mod lab;
 pub mod ledger;
 pub mod linearizability;
@@ -36,8 +41,10 @@ pub mod sabotage;
 mod said;
 pub mod schedule;
 pub mod shell;
+pub mod shrink;
 pub mod speed;
 pub mod trace;
+pub mod verdict;
 pub mod wires;
 pub mod workload;
 pub mod world;

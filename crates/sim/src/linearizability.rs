@@ -70,7 +70,17 @@ pub fn check(operations: &[&Operation]) -> Result<(), Refused> {
 /// # Errors
 /// Where no order explains the answers, whatever was suggested.
 pub fn check_ranked(operations: &[&Operation], ranks: &[Option<u64>]) -> Result<(), Refused> {
+    check_within(operations, ranks, BRANCHES_MAX)
+}
+
+/// Like [`check_ranked`], with another limit of branches.
+pub(crate) fn check_within(
+    operations: &[&Operation],
+    ranks: &[Option<u64>],
+    branches_max: u64,
+) -> Result<(), Refused> {
     let mut search = Search::new(operations, ranks);
+    search.branches_max = branches_max;
     for allowance in ALLOWANCES {
         match search.run(allowance) {
             Verdict::Order => return Ok(()),
@@ -301,6 +311,7 @@ struct Search {
     seen: BTreeMap<(u128, State), Vec<Vec<u64>>>,
     longest: (usize, Vec<usize>),
     branches: u64,
+    branches_max: u64,
 }
 
 impl Search {
@@ -344,6 +355,7 @@ impl Search {
             seen: BTreeMap::new(),
             longest: (0, Vec::new()),
             branches: 0,
+            branches_max: BRANCHES_MAX,
         }
     }
 
@@ -365,7 +377,7 @@ impl Search {
                 }
                 Some(step @ (Step::Place(_) | Step::Suggested(_))) => {
                     self.branches += 1;
-                    if self.branches > BRANCHES_MAX {
+                    if self.branches > self.branches_max {
                         return Verdict::TooLarge;
                     }
                     let placed = match step {

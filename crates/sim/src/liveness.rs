@@ -1,18 +1,16 @@
 //! After all faults: one leader, service, every operation complete, equal states, and after one more loss of
 //! power everywhere all of it again. Then the histories are judged.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use quorate_raft::{Index, Role};
 
+use crate::chronicle::Kind;
 use crate::clients::Client;
-use crate::effects::Effects;
 use crate::history::{Action, Operation, Outcome};
 use crate::host::Host;
 use crate::invariants::{Violation, connection_order, exactly_once};
-use crate::linearizability::{self, Refused};
 use crate::schedule::{MS, Micros, SECOND};
+use crate::verdict;
 use crate::world::{Happening, Phase, World};
 
 /// The longest election timeout with default settings.
@@ -71,7 +69,8 @@ impl World {
     /// Nothing goes wrong any more.
     fn heal(&mut self) {
         self.phase = Phase::Healed;
-        self.line(format_args!("‼ all faults end"));
+        self.mark(None, "all faults end".to_owned());
+        self.end_partition_bands();
         self.options.host = self.options.host.without_faults();
         self.options.workload = self.options.workload.without_faults();
         let opened = self.network.heal();
@@ -81,6 +80,7 @@ impl World {
             self.make_room(host);
             let Host { slow_until, slow_steps_until, process, disk, is_lost, .. } = &mut self.hosts[host];
             (*slow_until, *slow_steps_until) = (0, 0);
+            self.chronicle.end(Kind::SlowDisk, Some(host), self.schedule.now());
             // What was ordered for an operation to come is cancelled: no disk counts so far.
             disk.crash_at(u64::MAX, 0);
             if process.is_none() && !*is_lost {
@@ -162,42 +162,10 @@ impl World {
             let id = self.history.call(now, u32::MAX, 0, key, Action::Get);
             self.history.returned(now, id, outcome);
         }
-        check_linearizability(self.history.operations(), effects)
+        let operations = self.history.operations();
+        verdict::check_keys(operations, &verdict::ranks(operations, effects)).map_err(|guilty| {
+            self.blame = guilty.blame;
+            guilty.violation
+        })
     }
-}
-
-/// Each key on its own. The order of effects is suggested to the search, and decides nothing.
-///
-/// # Errors
-/// If no order explains the answers that some key gave.
-pub fn check_linearizability(operations: &[Operation], effects: &Effects) -> Result<(), Violation> {
-    let mut keys: BTreeMap<&Bytes, Vec<&Operation>> = BTreeMap::new();
-    for operation in operations {
-        keys.entry(&operation.key).or_default().push(operation);
-    }
-    for (key, operations) in keys {
-        let rank = |operation: &&Operation| {
-            let ran = operation.token.as_ref().and_then(|token| effects.ran(token))?;
-            ran.at.first().map(|number| number.0)
-        };
-        let ranks: Vec<Option<u64>> = operations.iter().map(rank).collect();
-        let story = match linearizability::check_ranked(&operations, &ranks) {
-            Ok(()) => continue,
-            Err(Refused::NoOrder { placed, stuck }) => {
-                told("no order explains more than", &operations, placed, &stuck)
-            }
-            Err(Refused::TooLarge { placed, stuck }) => {
-                told("the search was given up; the best order explains", &operations, placed, &stuck)
-            }
-        };
-        let story = format!("key {}: {story}", key.escape_ascii());
-        return Err(Violation { invariant: "linearizability", story });
-    }
-    Ok(())
-}
-
-fn told(what: &str, operations: &[&Operation], placed: usize, stuck: &[usize]) -> String {
-    let stuck: Vec<String> = stuck.iter().map(|at| operations[*at].to_string()).collect();
-    let (all, stuck) = (operations.len(), stuck.join("\n  "));
-    format!("{what} {placed} of {all} operations; one of these must come next and none fits:\n  {stuck}")
 }

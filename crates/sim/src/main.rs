@@ -1,20 +1,28 @@
 //! The command line of the simulator. The only place that looks at a clock or starts threads: several seeds at
 //! once, each of them one thread.
 
+mod cli;
+
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use cli::look::{Shown, Which, check, look};
+use cli::tell::tell;
+use quorate_sim::case::Case;
 use quorate_sim::explore;
 use quorate_sim::lab::{Outcome, SCENARIOS};
 use quorate_sim::liveness::ELECTION_TIMEOUT;
 use quorate_sim::run::{Report, run};
-use quorate_sim::sabotage;
+use quorate_sim::sabotage::{self, Sabotage};
 use quorate_sim::schedule::SECOND;
+use quorate_sim::shrink;
 use quorate_sim::speed::{self, CALM_OPERATIONS_A_SECOND_MIN, Calm};
-use quorate_sim::trace::{LEGEND, Trace};
+use quorate_sim::trace::Trace;
 
 /// Runs whole clusters on a virtual clock, breaks what can break, and checks what was promised.
 #[derive(Parser)]
@@ -28,12 +36,23 @@ struct Arguments {
 enum Command {
     /// Runs one seed.
     Run {
-        /// Which.
-        #[arg(long)]
-        seed: u64,
-        /// Prints one line an event.
-        #[arg(long)]
-        trace: bool,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Makes a failing run small: fewer faults, servers, clients, operations, and less time.
+    Shrink {
+        #[command(flatten)]
+        which: Which,
+        /// Runs that are tried.
+        #[arg(long, default_value_t = shrink::ATTEMPTS)]
+        attempts: u64,
+    },
+    /// Judges a history that `run --history` wrote.
+    Check {
+        /// The file.
+        file: PathBuf,
     },
     /// Runs many seeds; stops at the first violation.
     Seeds {
@@ -104,9 +123,31 @@ enum Command {
 fn main() -> ExitCode {
     // A panic of the code under test is reported with its seed, once.
     std::panic::set_hook(Box::new(|_| {}));
+    match carry_out(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let nobody_listens = error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+            // A reader that closes the pipe early (`| head`) has seen enough.
+            if !nobody_listens {
+                let _ = writeln!(io::stderr(), "{error:#}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// True if nothing was violated.
+fn carry_out(command: Command) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
-    let done = match Arguments::parse().command {
-        Command::Run { seed, trace } => one(&mut out, seed, trace),
+    let done = match command {
+        Command::Run { which, shown } => return look(&mut out, &which.case(), &shown),
+        Command::Shrink { which, attempts } => {
+            return cli::smaller::smaller(&mut out, &which.case(), attempts);
+        }
+        Command::Check { file } => return check(&mut out, &file),
         Command::Seeds { from, count, jobs, keep_going } => many(&mut out, from, count, jobs, keep_going),
         Command::Lab { list: true, .. } => {
             SCENARIOS.iter().try_for_each(|test| writeln!(out, "{test}")).map(|()| true)
@@ -115,26 +156,21 @@ fn main() -> ExitCode {
         Command::Sabotage { list: true, .. } => sabotage::command::list(&mut out),
         Command::Sabotage { all: true, from, seeds, .. } => sabotage::command::all(&mut out, from, seeds),
         Command::Sabotage { name, from, trace: true, .. } => {
-            sabotage::command::trace(&mut out, &name.unwrap_or_default(), from)
+            let name = name.unwrap_or_default();
+            let sabotage =
+                Sabotage::named(&name).with_context(|| format!("{name}: no such bug; see --list"))?;
+            let case = Case { sabotage: Some(sabotage), ..Case::of_seed(from) };
+            // Here it is the bug that is looked for.
+            return Ok(!look(&mut out, &case, &Shown { trace: true, ..Shown::default() })?);
         }
         Command::Sabotage { name, from, seeds, .. } => {
             sabotage::command::one(&mut out, &name.unwrap_or_default(), from, seeds)
         }
         Command::Explore => explore_all(&mut out),
         Command::Speed { from, count } => speed(&mut out, from, count),
-        Command::Determinism { seed } => twice(&mut out, seed),
+        Command::Determinism { seed } => cli::lockstep::compare(&mut out, seed),
     };
-    // A reader that closes the pipe early (`| head`) has seen enough.
-    if done.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn one(out: &mut impl io::Write, seed: u64, trace: bool) -> io::Result<bool> {
-    let report = run(seed, if trace { Trace::kept() } else { Trace::default() });
-    if trace {
-        write!(out, "{LEGEND}{}", report.trace)?;
-    }
-    tell(out, &report)?;
-    Ok(report.violation.is_none())
+    Ok(done?)
 }
 
 fn explore_all(out: &mut impl io::Write) -> io::Result<bool> {
@@ -145,29 +181,6 @@ fn explore_all(out: &mut impl io::Write) -> io::Result<bool> {
         is_sound &= report.violation.is_none();
     }
     Ok(is_sound)
-}
-
-fn tell(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
-    let Report { seed, simulated, operations: (called, completed), counts, violation, .. } = report;
-    match violation {
-        None => writeln!(
-            out,
-            "seed {seed}: passed, {:.1} simulated seconds, {called} operations ({completed} with a known outcome), \
-             {} events, {} messages, {} crashes, {} partitions, {} faults",
-            *simulated as f64 / SECOND as f64,
-            counts.events,
-            counts.messages,
-            counts.crashes,
-            counts.partitions,
-            counts.faults,
-        ),
-        Some(violation) => writeln!(
-            out,
-            "seed {seed}: VIOLATION after {:.6} simulated seconds of {violation}\n  replay: quorate-sim run --seed \
-             {seed} --trace",
-            *simulated as f64 / SECOND as f64,
-        ),
-    }
 }
 
 #[derive(Default)]
@@ -226,7 +239,7 @@ fn many(out: &mut impl io::Write, from: u64, count: u64, jobs: u64, keep_going: 
             let mut out = io::stderr().lock();
             if report.violation.is_some() {
                 stop.store(!keep_going, Ordering::Relaxed);
-                tell(&mut out, &report)?;
+                tell(&mut out, Some(&Case::of_seed(seed)), &report)?;
             } else if totals.seeds % 100 == 0 {
                 let rate = totals.seeds as f64 / began.elapsed().as_secs_f64();
                 writeln!(out, "{} of {count} seeds, {rate:.1} a second", totals.seeds)?;
@@ -272,7 +285,7 @@ fn speed(out: &mut impl io::Write, from: u64, count: u64) -> io::Result<bool> {
         calm.lasted += its_calm.lasted;
         calm.operations += its_calm.operations;
         if report.violation.is_some() {
-            tell(out, &report)?;
+            tell(out, None, &report)?;
             return Ok(false);
         }
     }
@@ -309,18 +322,4 @@ fn lab(out: &mut impl io::Write, name: Option<&str>, seed: u64) -> io::Result<bo
         out.flush()?;
     }
     Ok(all_hold)
-}
-
-fn twice(out: &mut impl io::Write, seed: u64) -> io::Result<bool> {
-    let (first, second) = (run(seed, Trace::kept()), run(seed, Trace::kept()));
-    if first.trace == second.trace {
-        writeln!(out, "seed {seed}: the same trace twice, {} bytes", first.trace.len())?;
-        return Ok(true);
-    }
-    let same = first.trace.lines().zip(second.trace.lines()).take_while(|(a, b)| a == b).count();
-    writeln!(out, "seed {seed}: the traces differ from line {} on:", same + 1)?;
-    for trace in [&first.trace, &second.trace] {
-        writeln!(out, "  {}", trace.lines().nth(same).unwrap_or("(its end)"))?;
-    }
-    Ok(false)
 }

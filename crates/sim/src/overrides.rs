@@ -150,6 +150,12 @@ pub fn leaves(options: &Options) -> Vec<(String, Value)> {
     into
 }
 
+/// Whether nothing is a value of this option: a fault that can be off.
+pub fn can_be_off(path: &str, options: &Options) -> bool {
+    let calm = tree_of(&options.without_faults());
+    calm.pointer(&pointer(path)).is_some_and(Value::is_null)
+}
+
 /// What it takes to make the one of the other.
 pub fn difference(from: &Options, to: &Options) -> Vec<Override> {
     let (from, to) = (leaves(from), leaves(to));

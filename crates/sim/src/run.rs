@@ -2,6 +2,10 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use crate::blame::Blame;
+use crate::chronicle::Chronicle;
+use crate::effects::Effects;
+use crate::history::History;
 use crate::invariants::Violation;
 use crate::options::Options;
 use crate::prng::Prng;
@@ -24,8 +28,16 @@ pub struct Report {
     pub counts: Counts,
     /// The property that did not hold.
     pub violation: Option<Violation>,
-    /// The lines, if they were asked for.
+    /// The lines, if they are kept.
     pub trace: String,
+    /// What clients did and saw.
+    pub history: History,
+    /// When each operation took effect, as far as the log tells.
+    pub effects: Option<Effects>,
+    /// What happened to the servers.
+    pub chronicle: Chronicle,
+    /// The operations to blame, where the violation is of what clients saw.
+    pub blame: Option<Blame>,
 }
 
 /// Runs a seed.
@@ -77,7 +89,11 @@ pub fn run_watched(
         operations,
         counts: world.counts(),
         violation,
-        trace: world.trace().text().to_owned(),
+        trace: world.trace.into_text(),
+        history: world.history,
+        effects: world.effects,
+        chronicle: world.chronicle,
+        blame: world.blame,
     }
 }
 

@@ -89,23 +89,30 @@ impl Sabotage {
         SABOTAGES.iter().find(|sabotage| sabotage.name == name)
     }
 
+    /// What a seed draws in the weather of the bug, and the chance that goes on from there.
+    pub fn swarm(&self, seed: u64) -> (Options, Prng) {
+        let mut prng = Prng::new(seed);
+        let mut options = Options::swarm(&mut prng);
+        (self.weather)(&mut options, &mut prng);
+        (options, prng)
+    }
+
     /// Runs one seed with the bug.
     pub fn run(&self, seed: u64, trace: Trace) -> Report {
+        let (options, mut prng) = self.swarm(seed);
+        self.run_with(seed, options, &mut prng, trace)
+    }
+
+    /// Runs one seed with the bug under given options.
+    pub fn run_with(&self, seed: u64, mut options: Options, prng: &mut Prng, trace: Trace) -> Report {
         let _put_back = PutBack::new(self.bug);
-        let disk_bug = if let Bug::Disk(bug) = self.bug { Some(bug) } else { None };
-        self.run_in_weather(seed, disk_bug, trace)
+        options.faults.disk_bug = if let Bug::Disk(bug) = self.bug { Some(bug) } else { None };
+        run_with(seed, options, prng, trace)
     }
 
     /// Runs one seed in the same weather without the bug.
     pub fn run_without(&self, seed: u64, trace: Trace) -> Report {
-        self.run_in_weather(seed, None, trace)
-    }
-
-    fn run_in_weather(&self, seed: u64, disk_bug: Option<DiskBug>, trace: Trace) -> Report {
-        let mut prng = Prng::new(seed);
-        let mut options = Options::swarm(&mut prng);
-        (self.weather)(&mut options, &mut prng);
-        options.faults.disk_bug = disk_bug;
+        let (options, mut prng) = self.swarm(seed);
         run_with(seed, options, &mut prng, trace)
     }
 

@@ -9,6 +9,7 @@ use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, 
 use quorate_replica::wire::{self, PeerEnvelope};
 use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
 
+use crate::chronicle::Kind;
 use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
 use crate::invariants::{View, Violation, answered};
@@ -73,6 +74,7 @@ impl World {
         self.hosts[host].life += 1;
         self.hosts[host].process = Some(process);
         self.hosts[host].asleep_until = 0;
+        self.chronicle.end(Kind::Down, Some(host), self.schedule.now());
         self.shown[host] = None;
         self.inside_after(host, 0, Internal::Tick);
         for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
@@ -347,6 +349,9 @@ impl World {
         self.hosts[host].was_member = true;
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);
+        if role_is_new {
+            self.note_role(view);
+        }
         if role_is_new || self.trace.has_all() {
             let sign = if role_is_new && view.role == Role::Leader { "  ⇨ leader" } else { "" };
             self.line(format_args!("{view}{sign}"));

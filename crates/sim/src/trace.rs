@@ -105,11 +105,11 @@ impl Trace {
         }
     }
 
-    /// The lines so far, if they are kept.
-    pub fn text(&self) -> &str {
-        match &self.sink {
+    /// The lines, if they were kept.
+    pub fn into_text(self) -> String {
+        match self.sink {
             Sink::Kept(text) => text,
-            Sink::Off | Sink::Streamed(_) => "",
+            Sink::Off | Sink::Streamed(_) => String::new(),
         }
     }
 }

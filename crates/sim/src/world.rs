@@ -4,6 +4,8 @@
 use quorate_replica::command::Reply;
 use quorate_replica::replica::Request;
 
+use crate::blame::Blame;
+use crate::chronicle::Chronicle;
 use crate::clients::Client;
 use crate::effects::Effects;
 use crate::faults::Fault;
@@ -158,6 +160,8 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) workload: Workload,
     pub(crate) history: History,
+    pub(crate) chronicle: Chronicle,
+    pub(crate) blame: Option<Blame>,
     /// Operations that had been called when the faults ended.
     pub(crate) healed_at: usize,
     pub(crate) invariants: Invariants,
@@ -198,6 +202,8 @@ impl World {
             clients,
             workload,
             history: History::default(),
+            chronicle: Chronicle::default(),
+            blame: None,
             healed_at: 0,
             invariants: Invariants::new(count),
             effects: None,
@@ -239,11 +245,6 @@ impl World {
     /// Counts of what happened.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// The lines so far.
-    pub fn trace(&self) -> &Trace {
-        &self.trace
     }
 
     /// Lets things happen until `until`, or until `done` says so after an event. Gives whether it did.

@@ -11,10 +11,10 @@ use quorate_replica::wire::{PeerEnvelope, PeerMessage};
 use quorate_sim::history::{Action, Operation, Outcome};
 use quorate_sim::host::node_id;
 use quorate_sim::invariants::{Invariants, View, connection_order, exactly_once};
-use quorate_sim::liveness::check_linearizability;
 use quorate_sim::options::Options;
 use quorate_sim::prng::Prng;
 use quorate_sim::trace::Trace;
+use quorate_sim::verdict;
 use quorate_sim::world::World;
 use quorate_storage::Incarnation;
 
@@ -170,7 +170,7 @@ fn spoiled_histories_of_a_real_run_are_refused() {
     let good = world.history().operations().to_vec();
     exactly_once::check(&good, effects).unwrap();
     connection_order::check(&good, effects).unwrap();
-    check_linearizability(&good, effects).unwrap();
+    verdict::check_keys(&good, &verdict::ranks(&good, effects)).unwrap();
 
     let at = position(&good, |o| o.is_complete() && matches!(o.action, Action::Append { .. }));
     let mut lost = good.clone();
@@ -188,11 +188,17 @@ fn spoiled_histories_of_a_real_run_are_refused() {
     swapped[second].token = token;
     refused(connection_order::check(&swapped, effects), "order on a connection");
 
-    let read =
-        position(&good, |o| o.outcome.value().is_some_and(|v| v.len() > 30) && o.action == Action::Get);
+    let read = position(&good, |o| {
+        // Only appended to: what it lacks cannot have been deleted meanwhile.
+        o.key.starts_with(b"a") && o.outcome.value().is_some_and(|v| v.len() > 30) && o.action == Action::Get
+    });
     let mut stale = good.clone();
     stale[read].outcome = Outcome::Nil;
-    refused(check_linearizability(&stale, effects), "linearizability");
+    let guilty = verdict::check_keys(&stale, &verdict::ranks(&stale, effects)).expect_err("it passed");
+    assert_eq!(guilty.violation.invariant, "linearizability");
+    let blame = guilty.blame.expect("it is found who is to blame");
+    assert_eq!(blame.culprit.0, read, "{}", guilty.violation);
+    assert!(blame.core.len() > 1 && blame.core.contains(&blame.culprit), "{}", guilty.violation);
 }
 
 fn position(operations: &[Operation], is: impl Fn(&Operation) -> bool) -> usize {

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use super::{Caught, SABOTAGES, Sabotage};
-use crate::trace::{LEGEND, Trace};
 
 /// All bugs that can be put back, one a line, the name first.
 ///
@@ -34,21 +33,8 @@ pub fn one(out: &mut impl Write, name: &str, from: u64, seeds: u64) -> io::Resul
         writeln!(out, "  {void} seeds failed without the bug too, and were not counted")?;
     }
     writeln!(out, "  replay: quorate-sim sabotage {name} --from {seed} --trace")?;
+    writeln!(out, "  shrink: quorate-sim shrink --seed {seed} --sabotage {name}")?;
     Ok(true)
-}
-
-/// Runs one seed with the bug and prints one line an event. True if the bug was found.
-///
-/// # Errors
-/// If nobody listens.
-pub fn trace(out: &mut impl Write, name: &str, seed: u64) -> io::Result<bool> {
-    let Some(sabotage) = Sabotage::named(name) else {
-        writeln!(out, "{name}: no such bug; see --list")?;
-        return Ok(false);
-    };
-    let report = sabotage.run(seed, Trace::kept());
-    write!(out, "{LEGEND}{}", report.trace)?;
-    Ok(report.violation.is_some())
 }
 
 /// Puts every bug back, one after the other, and prints the table of the docs. False if one was not found.
