@@ -12,43 +12,20 @@ pub const MS: Micros = 1_000;
 /// One second of virtual time.
 pub const SECOND: Micros = 1_000_000;
 
-struct Scheduled<T> {
-    at: Micros,
-    number: u64,
-    what: T,
-}
-
-impl<T> PartialEq for Scheduled<T> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-
-impl<T> Eq for Scheduled<T> {}
-
-impl<T> PartialOrd for Scheduled<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Scheduled<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 /// Events in the order of (time, running number): two events of one instant happen in the order in which they
 /// were scheduled, so a run has exactly one order.
 pub struct Schedule<T> {
     now: Micros,
     number: u64,
-    queue: BinaryHeap<Reverse<Scheduled<T>>>,
+    /// Time, running number, and the place in `waiting`: events are large, and a heap moves what it holds.
+    queue: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    waiting: Vec<Option<T>>,
+    free: Vec<usize>,
 }
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        Self { now: 0, number: 0, queue: BinaryHeap::new() }
+        Self { now: 0, number: 0, queue: BinaryHeap::new(), waiting: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -66,12 +43,17 @@ impl<T> Schedule<T> {
     /// Lets `what` happen at `at`, or now if that is past.
     pub fn at(&mut self, at: Micros, what: T) {
         self.number += 1;
-        self.queue.push(Reverse(Scheduled { at: at.max(self.now), number: self.number, what }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.waiting.push(None);
+            self.waiting.len() - 1
+        });
+        self.waiting[place] = Some(what);
+        self.queue.push(Reverse((at.max(self.now), self.number, place)));
     }
 
     /// When the next event happens.
     pub fn next_at(&self) -> Option<Micros> {
-        self.queue.peek().map(|Reverse(scheduled)| scheduled.at)
+        self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Lets time pass in which nothing happens.
@@ -89,9 +71,10 @@ impl<T> Schedule<T> {
         reason = "an endless queue is no iterator: handlers push into it"
     )]
     pub fn next(&mut self) -> Option<T> {
-        let Reverse(scheduled) = self.queue.pop()?;
-        self.now = scheduled.at;
-        Some(scheduled.what)
+        let Reverse((at, _, place)) = self.queue.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.waiting[place].take()
     }
 }
 
