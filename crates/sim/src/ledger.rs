@@ -26,9 +26,13 @@ impl Chain {
         match &entry.payload {
             Payload::Noop => hash = mix(hash ^ 1),
             Payload::Data(bytes) => {
-                for chunk in bytes.chunks(8) {
+                let (words, rest) = bytes.as_chunks();
+                for word in words {
+                    hash = mix(hash ^ u64::from_le_bytes(*word));
+                }
+                if !rest.is_empty() {
                     let mut word = [0; 8];
-                    word[..chunk.len()].copy_from_slice(chunk);
+                    word[..rest.len()].copy_from_slice(rest);
                     hash = mix(hash ^ u64::from_le_bytes(word));
                 }
                 hash = mix(hash ^ (bytes.len() as u64) << 8);
