@@ -109,6 +109,13 @@ pub enum PeerMessage {
 /// Bytes of a frame. Past it a peer's frame is refused unread.
 pub const PEER_FRAME_BYTES_MAX: usize = 32 << 20;
 
+/// Bytes of a frame before the fields of its message.
+const HEAD_BYTES: usize = 45;
+/// Bytes of a message's fields, entries and members not counted: an append has most.
+const FIXED_FIELDS_BYTES_MAX: usize = 8 + 8 + 16 + 4;
+/// Bytes of an entry besides its payload.
+const ENTRY_HEAD_BYTES: usize = 8 + 1 + 4;
+
 /// Members a list may name.
 const MEMBERS_MAX: usize = 64;
 
@@ -135,6 +142,7 @@ const ENTRY_DATA: u8 = 1;
 /// Appends the frame of `envelope` to `out`.
 pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
     let start = out.len();
+    out.reserve(HEAD_BYTES + fields_bytes(&envelope.message));
     out.put_u32_le(0);
     out.put_u128_le(envelope.cluster.map_or(0, ClusterId::get));
     out.put_u64_le(envelope.from.get());
@@ -167,6 +175,24 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
     }
     let checksum = crc32c::crc32c(&out[start + 4..]);
     out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// How many bytes the fields of a message take at most.
+fn fields_bytes(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Raft(Message { body: Body::Append { run, .. }, .. }) => {
+            let entries = run.entries().iter().map(|entry| ENTRY_HEAD_BYTES + entry.payload.len());
+            FIXED_FIELDS_BYTES_MAX + entries.sum::<usize>()
+        }
+        PeerMessage::Forward { items } => items.len(),
+        PeerMessage::Founding { seen: members } | PeerMessage::Founded { members } => {
+            FIXED_FIELDS_BYTES_MAX + members.len() * 16
+        }
+        PeerMessage::Raft(_)
+        | PeerMessage::ReadIndex { .. }
+        | PeerMessage::ReadIndexReply { .. }
+        | PeerMessage::Refused { .. } => FIXED_FIELDS_BYTES_MAX,
+    }
 }
 
 fn encode_raft(message: &Message, out: &mut BytesMut) {
