@@ -5,16 +5,28 @@ use std::collections::BTreeSet;
 
 use crate::types::NodeId;
 
+/// Voters of a small group.
+const VOTERS_FEW: usize = 7;
+
 /// The highest value that a majority of `voters` has reached, where `value_of` says how far each is.
 ///
 /// Values are anything ordered: of `bool`s it is "a majority says yes". Without voters nothing is reached: the
 /// value is the default.
 pub fn majority<V: Ord + Default>(voters: &BTreeSet<NodeId>, value_of: impl Fn(NodeId) -> V) -> V {
-    let mut values: Vec<V> = voters.iter().map(|&voter| value_of(voter)).collect();
+    // A leader asks at every acknowledgement: small groups are counted without an allocation.
+    let mut few: [V; VOTERS_FEW] = Default::default();
+    let mut many: Vec<V>;
+    let values = if voters.len() <= few.len() {
+        few.iter_mut().zip(voters).for_each(|(value, &voter)| *value = value_of(voter));
+        &mut few[..voters.len()]
+    } else {
+        many = voters.iter().map(|&voter| value_of(voter)).collect();
+        &mut many[..]
+    };
     values.sort_unstable();
     // Of 3 sorted values the second, of 4 the second, of 5 the third: a majority stands at or above it.
     let lowest_of_majority = values.len().saturating_sub(1) / 2;
-    values.into_iter().nth(lowest_of_majority).unwrap_or_default()
+    values.get_mut(lowest_of_majority).map(std::mem::take).unwrap_or_default()
 }
 
 /// The highest value that a majority of `incoming` **and** a majority of `outgoing` have reached (joint
