@@ -45,6 +45,9 @@ const RUN_HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4;
 /// Bytes of a run besides its writes.
 pub(crate) const RUN_OVERHEAD_BYTES: usize = 1 + 4 + RUN_HEAD_BYTES;
 
+/// Writes of a run for which there is room from the start: most runs have one.
+const WRITES_EXPECTED_MAX: usize = 16;
+
 const WRITE_PUT: u8 = 1;
 const WRITE_APPEND: u8 = 2;
 const WRITE_DELETE: u8 = 3;
@@ -420,7 +423,8 @@ fn parse_run(mut reader: Reader) -> Result<Run, Malformed> {
     if first.0 <= acknowledged.0 || first.0.checked_add(u64::from(count)).is_none() {
         return Err(Malformed("a run whose sequences are out of range"));
     }
-    let mut writes = Vec::new();
+    // What the bytes say of themselves is not believed before they are read.
+    let mut writes = Vec::with_capacity((count as usize).min(WRITES_EXPECTED_MAX));
     for _ in 0..count {
         writes.push(parse_write(&mut reader)?);
     }

@@ -174,18 +174,16 @@ impl Sessions {
         let recorded = Recorded::new(checksum, reply);
         self.digest = self.digest.wrapping_add(reply_digest(key, seq, &recorded));
         client.replies.insert(seq, recorded);
+        client.put_off(now_ms, key, &mut self.deadlines);
         self.digest = self.digest.wrapping_add(client.digest(key));
-        self.touch_client(key, now_ms);
     }
 
     /// Puts a client's deadline off: it has written, or has sent a write again.
     pub(crate) fn touch_client(&mut self, key: SessionKey, now_ms: u64) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        self.deadlines.remove(&(client.deadline_ms, key));
         self.digest = self.digest.wrapping_sub(client.digest(key));
-        client.deadline_ms = client.deadline_ms.max(now_ms.saturating_add(client.ttl_ms));
+        client.put_off(now_ms, key, &mut self.deadlines);
         self.digest = self.digest.wrapping_add(client.digest(key));
-        self.deadlines.insert((client.deadline_ms, key));
     }
 
     // --- gateways ---
@@ -339,6 +337,15 @@ fn reply_digest(key: SessionKey, seq: Seq, recorded: &Recorded) -> u64 {
 }
 
 impl Client {
+    fn put_off(&mut self, now_ms: u64, key: SessionKey, deadlines: &mut BTreeSet<(u64, SessionKey)>) {
+        let deadline_ms = self.deadline_ms.max(now_ms.saturating_add(self.ttl_ms));
+        if deadline_ms != self.deadline_ms {
+            deadlines.remove(&(self.deadline_ms, key));
+            deadlines.insert((deadline_ms, key));
+            self.deadline_ms = deadline_ms;
+        }
+    }
+
     fn digest(&self, key: SessionKey) -> u64 {
         mix(key_digest(key)
             ^ mix(self.deadline_ms)
@@ -362,7 +369,8 @@ fn reply_checksum(reply: &Reply) -> u32 {
     match reply {
         Reply::Ok => 1,
         Reply::Nil => 2,
-        Reply::Integer(number) => crc32c::crc32c_append(3, &number.to_le_bytes()),
+        // Lengths and counts: nearly every reply there is.
+        Reply::Integer(number) => (mix(number.cast_unsigned() ^ mix(3)) >> 32) as u32,
         Reply::Value(value) => value.checksum_onto(4),
         // A client's session records replies of commands only, and those are of the kinds above and errors.
         Reply::Values(_) | Reply::Session(_) => 5,

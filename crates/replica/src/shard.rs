@@ -24,13 +24,15 @@ pub(crate) type Shard = HashTable<Slot>;
 pub(crate) struct Slot {
     pub(crate) key: Box<[u8]>,
     pub(crate) value: Value,
+    /// CRC-32C of the key, so that the digest of a changed value does not cost the key.
+    key_checksum: u32,
     /// CRC-32C of the value, so that the digest of an appended value costs the length of the argument.
     value_checksum: u32,
 }
 
 impl Slot {
     fn digest(&self) -> u64 {
-        let key = u64::from(crc32c::crc32c(&self.key)) << 32 | u64::from(self.value_checksum);
+        let key = u64::from(self.key_checksum) << 32 | u64::from(self.value_checksum);
         mix(key ^ mix((self.key.len() as u64) << 32 ^ self.value.len() as u64))
     }
 }
@@ -202,7 +204,12 @@ impl Shards {
             Entry::Vacant(vacant) => {
                 self.keys += 1;
                 self.data_bytes += key.len() as u64;
-                let slot = Slot { key: Box::from(key), value: Value::default(), value_checksum: 0 };
+                let slot = Slot {
+                    key: Box::from(key),
+                    value: Value::default(),
+                    key_checksum: crc32c::crc32c(key),
+                    value_checksum: 0,
+                };
                 vacant.insert(slot).into_mut()
             }
         };
