@@ -5,7 +5,9 @@ mod frames;
 mod input;
 mod peer;
 mod recovery;
+mod state;
 
 pub use frames::frames;
 pub use peer::peer;
 pub use recovery::recovery;
+pub use state::state;

@@ -81,3 +81,8 @@ fn recovery() {
 fn peer() {
     smoke("peer", fuzz::peer, 3_000);
 }
+
+#[test]
+fn state() {
+    smoke("state", fuzz::state, 20_000);
+}

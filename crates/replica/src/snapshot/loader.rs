@@ -179,6 +179,7 @@ impl Loader {
         let limits = limits.unwrap_or_default();
         if self.gateways > 0 {
             let (key, gateway) = cursor.gateway()?;
+            self.check_opened(key)?;
             self.sessions.load_gateway(key, gateway).map_err(Stop::Wrong)?;
             self.gateways -= 1;
         } else if let Some(open) = &mut self.client {
@@ -191,7 +192,9 @@ impl Loader {
             (open.last, open.replies) = (seq, open.replies - 1);
             self.close_client()?;
         } else if self.clients > 0 {
-            self.client = Some(cursor.client()?);
+            let open = cursor.client()?;
+            self.check_opened(open.key)?;
+            self.client = Some(open);
             self.clients -= 1;
             self.close_client()?;
         } else if self.keys > 0 {
@@ -205,6 +208,12 @@ impl Loader {
             return Err(Stop::Wrong("bytes are left over"));
         }
         Ok(())
+    }
+
+    /// A session of an entry to come would be in the way of the one that is opened there.
+    fn check_opened(&self, key: SessionKey) -> Result<(), Stop> {
+        let is_opened = (1..=self.position.index.0).contains(&key.index);
+        if is_opened { Ok(()) } else { Err(Stop::Wrong("a session was opened by no entry that is applied")) }
     }
 
     fn read_head(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
