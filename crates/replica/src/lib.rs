@@ -5,7 +5,6 @@
 mod bytes_read;
 mod clients;
 pub mod command;
-mod compaction;
 pub mod entry;
 mod founding;
 pub mod gateway;
@@ -24,8 +23,6 @@ pub mod wire;
 
 pub use bytes_read::Malformed;
 pub use machine::Machine;
-pub use replica::{
-    Actions, Answer, Compact, Config, ConnectionId, Event, Replica, Request, Standing, TakeSnapshot,
-};
+pub use replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};
 pub use snapshot::{Image, Loader};
 pub use status::Status;

@@ -108,7 +108,6 @@ impl Machine {
     }
 
     /// Order-independent digest of everything: equal on all replicas that have applied the same entries.
-    /// It is written into snapshots, so to change it is to change their format.
     pub fn digest(&self) -> u64 {
         self.digest_of(self.shards.digest(), self.sessions.digest())
     }

@@ -6,20 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use quorate_raft::{
-    Effects, Entry, Input, Message, Node, NodeId, Persist, Position, ReadOutcome, ReadToken, Refusal,
-    Restored, Role, Term, WriteId,
+    Effects, Entry, Input, Message, Node, NodeId, Persist, ReadOutcome, ReadToken, Refusal, Restored, Role,
+    Term, WriteId,
 };
 use quorate_storage::ClusterId;
 
 use crate::command::{Command, Operation, Reply, ReplyError, Write};
-use crate::compaction::Compaction;
 use crate::entry::{self, Item, LoggedWrite, StateLimits};
 use crate::gateway::{Gateway, Patience, RUN_BYTES_MAX};
 use crate::machine::Machine;
 use crate::pending::{Connections, Reads, WaitingRead};
-use crate::replica::{
-    Answer, Compact, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, TakeSnapshot, WRITE_BYTES_MAX,
-};
+use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
 use crate::sabotage::{self, Bug};
 use crate::session::check_ttl;
 use crate::shard::check_sizes;
@@ -37,7 +34,6 @@ pub(crate) struct Member {
     start: u64,
     node: Node,
     machine: Machine,
-    compaction: Compaction,
     gateway: Gateway,
     connections: Connections,
     reads: Reads,
@@ -74,9 +70,7 @@ impl Member {
         cluster: ClusterId,
         voters: BTreeSet<NodeId>,
         restored: Restored,
-        machine: Option<Machine>,
     ) -> Self {
-        let machine = machine.unwrap_or_else(|| Machine::new(cluster, config.seed));
         let patience = Patience {
             election_hold_ms: config.election_hold_ms,
             request_timeout_ms: config.request_timeout_ms,
@@ -87,7 +81,7 @@ impl Member {
             cluster,
             start: config.start,
             node: Node::new(raft, restored),
-            compaction: Compaction::new(config.log_bytes_max, config.log_tail_bytes),
+            machine: Machine::new(cluster, config.seed),
             gateway: Gateway::new(config.id, config.start, patience),
             connections: Connections::with_hasher(FixedState::with_seed(config.seed)),
             reads: Reads::default(),
@@ -99,8 +93,7 @@ impl Member {
             uncommitted_bytes_max: config.raft.uncommitted_bytes_max,
             founding_limits: config.founding_limits,
             founding_proposed: None,
-            stamp_ms: machine.now_ms(),
-            machine,
+            stamp_ms: 0,
             time_entry_ms: 0,
             seen_leader: (Term::ZERO, None),
             uptime_ms: 0,
@@ -269,19 +262,6 @@ impl Member {
         self.step(Input::Persisted { write }, out);
     }
 
-    /// The snapshot that was asked for is durable: what it stands for leaves the log.
-    pub(crate) fn snapshot_taken(&mut self, snapshot: Position, out: &mut Outbox) {
-        if self.compaction.end(snapshot) {
-            let through = self.compaction.through(&self.node, snapshot);
-            self.step(Input::Compact { snapshot, through }, out);
-            out.actions.compact = Some(Compact { snapshot, through });
-        }
-    }
-
-    pub(crate) fn snapshot_failed(&mut self, snapshot: Position) {
-        self.compaction.end(snapshot);
-    }
-
     pub(crate) fn receive(&mut self, from: NodeId, message: PeerMessage, out: &mut Outbox) {
         match message {
             PeerMessage::Raft(message) => self.receive_raft(from, message, out),
@@ -386,7 +366,6 @@ impl Member {
             ));
             return;
         }
-        self.compaction.applied(entry);
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
         if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
             self.gateway.session_lost();
@@ -431,17 +410,6 @@ impl Member {
         self.ask_for_reads(out);
         self.answer_reads();
         out.actions.answers.append(&mut self.gateway.answers);
-        self.take_snapshot(out);
-    }
-
-    /// At the end of a step, so that it is one of all that the step has applied.
-    fn take_snapshot(&mut self, out: &mut Outbox) {
-        if self.compaction.is_due() && out.actions.halt.is_none() {
-            let image = self.machine.image();
-            let position = image.position();
-            self.compaction.begin(position);
-            out.actions.take_snapshot = Some(TakeSnapshot { position, image });
-        }
     }
 
     /// Where another leads, or another term began, what is under way may be lost: all of it is sent and asked again.

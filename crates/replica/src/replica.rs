@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Position, Restored, WriteId};
+use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, NodeId, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation};
 
 use crate::command::{Operation, Reply, ReplyError};
@@ -13,7 +13,6 @@ use crate::gateway::RUN_BYTES_MAX;
 use crate::machine::Machine;
 use crate::member::Member;
 use crate::sabotage::Bug;
-use crate::snapshot::Image;
 use crate::status::Status;
 use crate::wire::{PeerEnvelope, PeerMessage};
 
@@ -61,10 +60,6 @@ pub enum Event {
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
     IdentityStored,
-    /// The snapshot of [`Actions::take_snapshot`] at this position is durable: a start would begin from it.
-    SnapshotTaken(Position),
-    /// It was given up; another one is asked for later.
-    SnapshotFailed(Position),
 }
 
 /// What the shell owes after one [`Replica::step`].
@@ -80,11 +75,6 @@ pub struct Actions {
     pub persist: Vec<DiskWrite>,
     /// Store this identity, synced, then step [`Event::IdentityStored`].
     pub store_identity: Option<Identity>,
-    /// Lay this out and write it, in the background, then step [`Event::SnapshotTaken`] or [`Event::SnapshotFailed`]. No
-    /// other is asked for before.
-    pub take_snapshot: Option<TakeSnapshot>,
-    /// Entries may leave the disk's log, behind all writes that were handed out so far.
-    pub compact: Option<Compact>,
     /// Tell clients.
     pub answers: Vec<Answer>,
     /// Say these to the operator.
@@ -104,24 +94,6 @@ pub struct DiskWrite {
     pub entries: Vec<Entry>,
     /// Send these once this write is synced, never before.
     pub send_after: Vec<PeerEnvelope>,
-}
-
-/// A snapshot to be taken.
-#[derive(Debug)]
-pub struct TakeSnapshot {
-    /// What it is a snapshot of.
-    pub position: Position,
-    /// What it holds.
-    pub image: Image,
-}
-
-/// The disk's log has a durable snapshot behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compact {
-    /// Of which position.
-    pub snapshot: Position,
-    /// Entries up to here may leave, not those behind: they spare followers the snapshot.
-    pub through: Index,
 }
 
 /// What an operator should read in the log.
@@ -153,18 +125,9 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Consensus times and bounds.
     pub raft: quorate_raft::Limits,
-    /// Bytes of entries that the log holds at most when the next snapshot is begun; it grows while that is written.
-    pub log_bytes_max: u64,
-    /// Bytes of entries that stay behind a snapshot, for followers that are a little behind. Below `log_bytes_max`.
-    pub log_tail_bytes: u64,
     /// What this server writes into the founding entry, if it is the one that does.
     pub founding_limits: StateLimits,
 }
-
-/// Default of [`Config::log_bytes_max`].
-const LOG_BYTES_MAX: u64 = 256 << 20;
-/// Default of [`Config::log_tail_bytes`].
-const LOG_TAIL_BYTES: u64 = 32 << 20;
 
 /// Bytes of one proposal. One command of [`WRITE_BYTES_MAX`] fits with its heads.
 const ENTRY_BYTES_MAX: usize = 12 << 20;
@@ -186,8 +149,6 @@ impl Config {
             election_hold_ms: 3_000,
             request_timeout_ms: 5_000,
             raft: Self::default_limits(),
-            log_bytes_max: LOG_BYTES_MAX,
-            log_tail_bytes: LOG_TAIL_BYTES,
             founding_limits: StateLimits::default(),
         }
     }
@@ -244,8 +205,6 @@ enum Stage {
         founding: Founding,
         /// What the log held, for the member to come.
         restored: Restored,
-        /// The state that a snapshot held.
-        machine: Option<Box<Machine>>,
         /// The identity that is on its way to the disk.
         storing: Option<Identity>,
     },
@@ -286,20 +245,8 @@ impl Outbox {
 }
 
 impl Replica {
-    /// A server on a data folder that holds this identity and this log, both durable; and the state machine of the
-    /// snapshot at [`Restored::snapshot`], if there is one.
-    ///
-    /// # Panics
-    /// If the state machine is not that of the snapshot: all later entries would be applied to another state.
-    pub fn new(
-        config: Config,
-        identity: Identity,
-        restored: Restored,
-        machine: Option<Machine>,
-        now_ms: u64,
-    ) -> (Self, Actions) {
-        let applied = machine.as_ref().map_or(Position::ZERO, Machine::applied_position);
-        assert_eq!(applied, restored.snapshot, "the state machine is not the snapshot's");
+    /// A server on a data folder that holds this identity and this log, both durable.
+    pub fn new(config: Config, identity: Identity, restored: Restored, now_ms: u64) -> (Self, Actions) {
         let outbox = Outbox {
             id: config.id,
             cluster: identity.cluster(),
@@ -307,7 +254,7 @@ impl Replica {
             actions: Actions::default(),
         };
         let founding = Founding::new(config.id, identity.incarnation, config.members.clone());
-        let stage = Stage::Founding { founding, restored, machine: machine.map(Box::new), storing: None };
+        let stage = Stage::Founding { founding, restored, storing: None };
         let mut replica = Self { config, identity, stage, ticks: 0, now_ms, outbox, dropped_messages: 0 };
         if replica.identity.cluster().is_some() {
             replica.become_member();
@@ -336,12 +283,6 @@ impl Replica {
                 }
                 Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
-                Event::SnapshotTaken(position) => {
-                    self.with_member(|member, out| member.snapshot_taken(position, out));
-                }
-                Event::SnapshotFailed(position) => {
-                    self.with_member(|member, _| member.snapshot_failed(position));
-                }
             }
         }
         self.with_member(Member::flush);
@@ -496,8 +437,7 @@ impl Replica {
     }
 
     fn become_member(&mut self) {
-        let Stage::Founding { restored, machine, .. } = &mut self.stage else { return };
-        let (restored, machine) = (std::mem::take(restored), machine.take().map(|machine| *machine));
+        let Stage::Founding { restored, .. } = &mut self.stage else { return };
         let cluster = self.identity.cluster().expect("a member of no cluster");
         self.outbox.cluster = Some(cluster);
         let voters: BTreeSet<NodeId> = self.identity.founding.iter().map(|member| member.id).collect();
@@ -507,7 +447,7 @@ impl Replica {
                 voters.iter().map(|id| id.get().to_string()).collect::<Vec<_>>().join(", ")
             ));
         }
-        let member = Member::new(&self.config, cluster, voters, restored, machine);
+        let member = Member::new(&self.config, cluster, voters, std::mem::take(restored));
         self.stage = Stage::Member(Box::new(member));
         self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{Index, NodeId, Payload, Position, Restored, Role};
+use quorate_raft::{Index, NodeId, Payload, Restored, Role};
 use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
@@ -13,9 +13,7 @@ use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits}
 use quorate_replica::replica::{DiskWrite, Notice};
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope};
-use quorate_replica::{
-    Actions, Answer, Compact, Config, ConnectionId, Event, Machine, Replica, Request, Standing, TakeSnapshot,
-};
+use quorate_replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};
 use quorate_storage::{Identity, Incarnation};
 
 struct Server {
@@ -25,10 +23,6 @@ struct Server {
     log: Restored,
     answers: Vec<Answer>,
     notices: Vec<Notice>,
-    /// A snapshot that is being taken.
-    taking: Option<TakeSnapshot>,
-    /// The last that is durable.
-    snapshot: Option<(Position, Vec<Bytes>)>,
 }
 
 struct Cluster {
@@ -37,8 +31,6 @@ struct Cluster {
     cut: BTreeSet<NodeId>,
     now_ms: u64,
     starts: u64,
-    /// Of every server that starts: bytes of the log, and of its tail behind a snapshot.
-    log_bytes: (u64, u64),
 }
 
 fn id(number: u64) -> NodeId {
@@ -57,22 +49,20 @@ impl Cluster {
             cut: BTreeSet::new(),
             now_ms: 1_000_000,
             starts: 0,
-            log_bytes: (1 << 30, 0),
         };
         for number in 1..=size {
             let identity = Identity::new(id(number), Incarnation(100 + number));
-            cluster.start(size, identity, Restored::default(), None);
+            cluster.start(size, identity, Restored::default());
         }
         cluster
     }
 
-    fn start(&mut self, size: u64, identity: Identity, log: Restored, machine: Option<Machine>) {
+    fn start(&mut self, size: u64, identity: Identity, log: Restored) {
         self.starts += 1;
         let node = identity.node;
         let members = (1..=size).map(id).collect();
-        let mut config = Config::new(node, members, self.starts, self.starts);
-        (config.log_bytes_max, config.log_tail_bytes) = self.log_bytes;
-        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), machine, self.now_ms);
+        let config = Config::new(node, members, self.starts, self.starts);
+        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), self.now_ms);
         let server = Server {
             replica,
             identity,
@@ -80,8 +70,6 @@ impl Cluster {
             log,
             answers: Vec::new(),
             notices: Vec::new(),
-            taking: None,
-            snapshot: None,
         };
         self.servers.insert(node, server);
         self.perform(node, actions);
@@ -99,17 +87,6 @@ impl Cluster {
         server.disk.extend(actions.persist);
         server.answers.extend(actions.answers);
         server.notices.extend(actions.notices);
-        if let Some(take) = actions.take_snapshot {
-            assert!(server.taking.replace(take).is_none(), "two snapshots at a time");
-        }
-        if let Some(Compact { snapshot, through }) = actions.compact {
-            assert_eq!(server.snapshot.as_ref().map(|(position, _)| *position), Some(snapshot));
-            server.log.entries.retain(|entry| {
-                let leaves = entry.position.index <= through;
-                server.log.base = if leaves { entry.position } else { server.log.base };
-                !leaves
-            });
-        }
         self.network.extend(actions.send);
         if let Some(identity) = actions.store_identity {
             server.identity = identity;
@@ -195,7 +172,11 @@ impl Cluster {
     }
 
     fn digests(&self) -> BTreeSet<u64> {
-        self.servers.values().filter_map(|server| server.replica.machine()).map(Machine::digest).collect()
+        self.servers
+            .values()
+            .filter_map(|server| server.replica.machine())
+            .map(quorate_replica::Machine::digest)
+            .collect()
     }
 }
 
@@ -418,7 +399,7 @@ fn all_restart_and_everything_is_there() {
     let servers = std::mem::take(&mut cluster.servers);
     cluster.network.clear();
     for server in servers.into_values() {
-        cluster.start(3, server.identity, server.log, None);
+        cluster.start(3, server.identity, server.log);
     }
     cluster.run(100);
     for node in 1..=3 {
@@ -433,7 +414,7 @@ fn an_empty_folder_under_a_known_id_is_refused_while_the_others_serve() {
     assert_eq!(cluster.call(id(1), put("k", "v")), Reply::Ok);
     cluster.servers.remove(&id(3));
     cluster.network.clear();
-    cluster.start(3, Identity::new(id(3), Incarnation(999)), Restored::default(), None);
+    cluster.start(3, Identity::new(id(3), Incarnation(999)), Restored::default());
     cluster.run(200);
     assert!(matches!(cluster.servers[&id(3)].replica.standing(), Standing::Refused { .. }));
     let reply = cluster.call(id(3), get("k"));
@@ -572,5 +553,3 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
 mod bounds;
 #[path = "cluster/impostors.rs"]
 mod impostors;
-#[path = "cluster/snapshots.rs"]
-mod snapshots;

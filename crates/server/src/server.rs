@@ -94,7 +94,7 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     replica_config.request_timeout_ms = milliseconds(config.request_timeout);
     let start = replica_config.start;
     let (replica, first) =
-        Replica::new(replica_config, folder.folder.identity, folder.folder.restored, None, now_ms());
+        Replica::new(replica_config, folder.folder.identity, folder.folder.restored, now_ms());
     let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.clone());
     let shared = Rc::new(Shared {
         peers: Peers::new(&config, advertised),

@@ -56,7 +56,7 @@ impl World {
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
         let Folder { identity, wal, restored, lock, .. } = folder;
-        let (replica, actions) = Replica::new(config, identity, restored, None, now_ms);
+        let (replica, actions) = Replica::new(config, identity, restored, now_ms);
         let process = Process {
             replica,
             wal,
@@ -225,9 +225,7 @@ impl World {
     /// Carries out what a step asks. Sends, writes and answers have no order among each other, so it is drawn;
     /// and a crash may strike before any of them.
     pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
-        // No snapshots here yet: none is ever due.
-        let Actions { send, persist, store_identity, answers, notices, halt, take_snapshot: _, compact: _ } =
-            actions;
+        let Actions { send, persist, store_identity, answers, notices, halt } = actions;
         if let Some(why) = halt {
             return Err(Violation { invariant: "halt", story: format!("n{}: {why}", host + 1) });
         }
