@@ -40,6 +40,9 @@ const OPEN_AGAIN_MS: u64 = 200;
 /// A sign of life is due after this part of the session's lifetime.
 const KEEP_ALIVE_PART: u64 = 10;
 
+/// Why a read that stood between two writes was not answered.
+const OVERTAKEN: &str = "the server has caught up by a snapshot; ask again";
+
 const _: () = assert!(RUN_BYTES_MAX <= SENT_BYTES_MAX && SENT_BYTES_MAX <= WINDOW_BYTES_MAX);
 
 /// A read that is answered at its place among the writes of its connection, while they are applied.
@@ -236,6 +239,43 @@ impl Gateway {
         self.sent_bytes = 0;
         self.progress_ms = self.now_ms;
         self.opening_asked_ms = None;
+    }
+
+    /// The state is that of a snapshot, which stands for entries that were never applied here: what of this gateway's
+    /// commands ran in them is not known to have been answered how. `last` is the last sequence that ran under the
+    /// session, `None` if the session is gone.
+    pub(crate) fn overtaken(&mut self, last: Option<Seq>) {
+        let Some(_) = self.session else {
+            // The session that was asked for may have been opened in one of them: another is asked for.
+            self.nonce += 1;
+            self.opening_asked_ms = None;
+            return;
+        };
+        let ran = match last {
+            Some(last) => (last.0 + 1).saturating_sub(self.first_seq),
+            None => self.ever_sent as u64,
+        };
+        if ran > self.ever_sent as u64 {
+            self.is_contradicted = true;
+            return;
+        }
+        for _ in 0..ran {
+            let slot = self.window.pop_front().expect("as many as were sent");
+            self.bytes -= slot.bytes();
+            self.commands -= slot.commands();
+            if self.sent > 0 {
+                self.sent_bytes -= slot.write.len();
+            }
+            self.first_seq += 1;
+            self.sent = self.sent.saturating_sub(1);
+            self.ever_sent -= 1;
+            self.timed_out = self.timed_out.saturating_sub(1);
+            let of_read = ReplyError::NotServing(OVERTAKEN.to_owned());
+            slot.answer_error(&ReplyError::InDoubt, &of_read, &mut self.answers);
+        }
+        if last.is_none() {
+            self.leave_session();
+        }
     }
 
     /// The session is gone from the state. Everything of it that ran was resolved by the applies before, and a session

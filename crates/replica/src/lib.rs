@@ -8,6 +8,7 @@ pub mod command;
 pub mod entry;
 mod founding;
 pub mod gateway;
+pub mod keeper;
 pub mod machine;
 mod member;
 pub mod pending;
@@ -18,6 +19,7 @@ pub mod session;
 pub mod shard;
 pub mod snapshot;
 pub mod status;
+pub mod transfer;
 pub mod value;
 pub mod wire;
 

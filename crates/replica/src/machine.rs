@@ -59,6 +59,12 @@ pub struct Machine {
     applied: Position,
 }
 
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
 impl Machine {
     /// The state before the first entry.
     pub fn new(cluster: ClusterId, seed: u64) -> Self {

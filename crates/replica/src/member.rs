@@ -20,7 +20,10 @@ use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, T
 use crate::sabotage::{self, Bug};
 use crate::session::check_ttl;
 use crate::shard::check_sizes;
+use crate::transfer::Transfers;
 use crate::wire::PeerMessage;
+
+mod snapshots;
 
 /// Bytes of items that wait at a leader to be proposed; what a follower forwards beyond is dropped, and the follower
 /// sends it again.
@@ -34,6 +37,12 @@ pub(crate) struct Member {
     start: u64,
     node: Node,
     machine: Machine,
+    transfers: Transfers,
+    /// The state of a snapshot that was fetched, for the moment at which it is installed.
+    loaded: Option<Box<Machine>>,
+    log_bytes_max: u64,
+    log_tail_bytes: u64,
+    snapshot_chunk_bytes: usize,
     gateway: Gateway,
     connections: Connections,
     reads: Reads,
@@ -70,7 +79,9 @@ impl Member {
         cluster: ClusterId,
         voters: BTreeSet<NodeId>,
         restored: Restored,
+        machine: Option<Box<Machine>>,
     ) -> Self {
+        let machine = machine.map_or_else(|| Machine::new(cluster, config.seed), |machine| *machine);
         let patience = Patience {
             election_hold_ms: config.election_hold_ms,
             request_timeout_ms: config.request_timeout_ms,
@@ -81,7 +92,13 @@ impl Member {
             cluster,
             start: config.start,
             node: Node::new(raft, restored),
-            machine: Machine::new(cluster, config.seed),
+            stamp_ms: machine.now_ms(),
+            machine,
+            transfers: Transfers::default(),
+            loaded: None,
+            log_bytes_max: config.log_bytes_max,
+            log_tail_bytes: config.log_tail_bytes,
+            snapshot_chunk_bytes: config.snapshot_chunk_bytes,
             gateway: Gateway::new(config.id, config.start, patience),
             connections: Connections::with_hasher(FixedState::with_seed(config.seed)),
             reads: Reads::default(),
@@ -93,7 +110,6 @@ impl Member {
             uncommitted_bytes_max: config.raft.uncommitted_bytes_max,
             founding_limits: config.founding_limits,
             founding_proposed: None,
-            stamp_ms: 0,
             time_entry_ms: 0,
             seen_leader: (Term::ZERO, None),
             uptime_ms: 0,
@@ -235,6 +251,10 @@ impl Member {
             self.reads.renew(self.uptime_ms);
         }
         self.propose_time(out);
+        self.transfers.tick(self.uptime_ms, self.node.commit(), out);
+        if self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
+            self.take_snapshot(out);
+        }
     }
 
     /// A read has no effect, so one that is not answered was not executed.
@@ -275,6 +295,12 @@ impl Member {
                 if Bug::BelievesOldReplies.spoils(start, || self.start) == self.start {
                     self.reads.confirm(ReadToken(counter), index);
                 }
+            }
+            PeerMessage::FetchSnapshot { last, offset } => {
+                self.transfers.serve(from, last, offset, self.snapshot_chunk_bytes, out);
+            }
+            PeerMessage::SnapshotChunk { last, offset, total: _, bytes } => {
+                self.transfers.chunk(last, offset, bytes, out);
             }
             // A question to one that does not lead: the asker asks again, whoever leads then.
             PeerMessage::ReadIndex { .. }
@@ -324,25 +350,29 @@ impl Member {
     }
 
     fn perform(&mut self, effects: Effects, out: &mut Outbox) {
-        let Effects { send_now, persist, install, apply, reads, fetch: _, proposed: _, more_to_apply: _ } =
+        let Effects { send_now, persist, install, apply, reads, fetch, proposed: _, more_to_apply: _ } =
             effects;
-        // Nobody takes a snapshot yet, so nobody offers one, and none is ever installed.
-        assert_eq!(install, None, "a snapshot that was never fetched");
         for envelope in send_now {
             out.send(envelope.to, PeerMessage::Raft(envelope.message));
         }
-        if let Some(Persist { write, hard_state, reset_to: _, entries, send_after }) = persist {
+        if let Some(Persist { write, hard_state, reset_to, entries, send_after }) = persist {
             let send_after = send_after
                 .into_iter()
                 .map(|envelope| out.envelope(envelope.to, PeerMessage::Raft(envelope.message)));
             let send_after = send_after.collect();
-            out.actions.persist.push(DiskWrite { write, hard_state, entries, send_after });
+            out.actions.persist.push(DiskWrite { write, hard_state, reset_to, entries, send_after });
+        }
+        if let Some(position) = install {
+            self.install(position);
         }
         for entry in &apply {
             self.apply(entry, out);
         }
         for read in reads {
             self.settle_read(read, out);
+        }
+        if let Some(fetch) = fetch {
+            self.transfers.fetch(fetch, out);
         }
     }
 
@@ -366,6 +396,7 @@ impl Member {
             ));
             return;
         }
+        self.transfers.applied(entry.cost());
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
         if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
             self.gateway.session_lost();

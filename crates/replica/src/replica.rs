@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, NodeId, Restored, WriteId};
+use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation};
 
 use crate::command::{Operation, Reply, ReplyError};
@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::member::Member;
 use crate::sabotage::Bug;
 use crate::status::Status;
+use crate::transfer::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotJob, SnapshotNews};
 use crate::wire::{PeerEnvelope, PeerMessage};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
@@ -60,6 +61,8 @@ pub enum Event {
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
     IdentityStored,
+    /// What became of one of [`Actions::snapshot_jobs`].
+    Snapshot(SnapshotNews),
 }
 
 /// What the shell owes after one [`Replica::step`].
@@ -73,6 +76,10 @@ pub struct Actions {
     pub send: Vec<PeerEnvelope>,
     /// Queue these behind all writes before them.
     pub persist: Vec<DiskWrite>,
+    /// Once all writes handed over so far are written, let the log go up to here.
+    pub compact: Option<Compaction>,
+    /// Do these to snapshots, in order and away from the loop; what becomes of each is an [`Event::Snapshot`].
+    pub snapshot_jobs: Vec<SnapshotJob>,
     /// Store this identity, synced, then step [`Event::IdentityStored`].
     pub store_identity: Option<Identity>,
     /// Tell clients.
@@ -90,10 +97,21 @@ pub struct DiskWrite {
     pub write: WriteId,
     /// Term and vote, where they changed.
     pub hard_state: Option<HardState>,
+    /// The log is dropped and begins at this position, that of a durable snapshot; `entries` follow it.
+    pub reset_to: Option<Position>,
     /// Entries; the first may truncate what is on the disk.
     pub entries: Vec<Entry>,
     /// Send these once this write is synced, never before.
     pub send_after: Vec<PeerEnvelope>,
+}
+
+/// What the log is not needed for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// A durable snapshot.
+    pub snapshot: Position,
+    /// Entries up to here may go; at most to the snapshot's.
+    pub through: Index,
 }
 
 /// What an operator should read in the log.
@@ -127,7 +145,20 @@ pub struct Config {
     pub raft: quorate_raft::Limits,
     /// What this server writes into the founding entry, if it is the one that does.
     pub founding_limits: StateLimits,
+    /// Bytes of entries after which a snapshot is taken.
+    pub log_bytes_max: u64,
+    /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
+    pub log_tail_bytes: u64,
+    /// Bytes of a snapshot that are sent to another server in one message, at most [`SNAPSHOT_CHUNK_BYTES_MAX`].
+    pub snapshot_chunk_bytes: usize,
 }
+
+/// Bytes of entries after which a snapshot is taken, unless configured.
+pub const LOG_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of entries kept behind a snapshot, unless configured.
+pub const LOG_TAIL_BYTES: u64 = 64 << 20;
+
+const _: () = assert!(LOG_TAIL_BYTES < LOG_BYTES_MAX);
 
 /// Bytes of one proposal. One command of [`WRITE_BYTES_MAX`] fits with its heads.
 const ENTRY_BYTES_MAX: usize = 12 << 20;
@@ -150,6 +181,9 @@ impl Config {
             request_timeout_ms: 5_000,
             raft: Self::default_limits(),
             founding_limits: StateLimits::default(),
+            log_bytes_max: LOG_BYTES_MAX,
+            log_tail_bytes: LOG_TAIL_BYTES,
+            snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
         }
     }
 
@@ -205,6 +239,8 @@ enum Stage {
         founding: Founding,
         /// What the log held, for the member to come.
         restored: Restored,
+        /// The state of the snapshot that the log goes on from.
+        machine: Option<Box<Machine>>,
         /// The identity that is on its way to the disk.
         storing: Option<Identity>,
     },
@@ -245,8 +281,20 @@ impl Outbox {
 }
 
 impl Replica {
-    /// A server on a data folder that holds this identity and this log, both durable.
-    pub fn new(config: Config, identity: Identity, restored: Restored, now_ms: u64) -> (Self, Actions) {
+    /// A server on a data folder that holds this identity and this log, both durable, and the state of the snapshot that
+    /// the log goes on from, if there is one.
+    ///
+    /// # Panics
+    /// If that state is not at `restored.snapshot`: they are of one folder.
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        restored: Restored,
+        machine: Option<Box<Machine>>,
+        now_ms: u64,
+    ) -> (Self, Actions) {
+        let position = machine.as_ref().map_or(Position::ZERO, |machine| machine.applied_position());
+        assert_eq!(position, restored.snapshot, "a state and a log that do not belong together");
         let outbox = Outbox {
             id: config.id,
             cluster: identity.cluster(),
@@ -254,7 +302,7 @@ impl Replica {
             actions: Actions::default(),
         };
         let founding = Founding::new(config.id, identity.incarnation, config.members.clone());
-        let stage = Stage::Founding { founding, restored, storing: None };
+        let stage = Stage::Founding { founding, restored, machine, storing: None };
         let mut replica = Self { config, identity, stage, ticks: 0, now_ms, outbox, dropped_messages: 0 };
         if replica.identity.cluster().is_some() {
             replica.become_member();
@@ -282,6 +330,7 @@ impl Replica {
                     self.with_member(|member, _| member.disconnected(connection));
                 }
                 Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
+                Event::Snapshot(news) => self.with_member(|member, out| member.snapshot_news(news, out)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
             }
         }
@@ -360,7 +409,9 @@ impl Replica {
             message @ (PeerMessage::Raft(_)
             | PeerMessage::Forward { .. }
             | PeerMessage::ReadIndex { .. }
-            | PeerMessage::ReadIndexReply { .. }) => {
+            | PeerMessage::ReadIndexReply { .. }
+            | PeerMessage::FetchSnapshot { .. }
+            | PeerMessage::SnapshotChunk { .. }) => {
                 let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
                 let is_known = is_ours && self.known_incarnation(from) == Some(incarnation);
                 if Bug::TakesEmptyFolders.spoils(is_known, || true) {
@@ -437,7 +488,7 @@ impl Replica {
     }
 
     fn become_member(&mut self) {
-        let Stage::Founding { restored, .. } = &mut self.stage else { return };
+        let Stage::Founding { restored, machine, .. } = &mut self.stage else { return };
         let cluster = self.identity.cluster().expect("a member of no cluster");
         self.outbox.cluster = Some(cluster);
         let voters: BTreeSet<NodeId> = self.identity.founding.iter().map(|member| member.id).collect();
@@ -447,7 +498,7 @@ impl Replica {
                 voters.iter().map(|id| id.get().to_string()).collect::<Vec<_>>().join(", ")
             ));
         }
-        let member = Member::new(&self.config, cluster, voters, std::mem::take(restored));
+        let member = Member::new(&self.config, cluster, voters, std::mem::take(restored), machine.take());
         self.stage = Stage::Member(Box::new(member));
         self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
     }

@@ -29,6 +29,8 @@
 //! | 32 | forward | items of a batch ([`crate::entry`]) to the end |
 //! | 33 | read index | start (8), counter (8) |
 //! | 34 | read index reply | start (8), counter (8), index (8) |
+//! | 35 | fetch snapshot | last position (16), offset (8) |
+//! | 36 | snapshot chunk | last position (16), offset (8), length of the whole (8), bytes to the end |
 //! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
 //! | 49 | founded | likewise |
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
@@ -87,6 +89,25 @@ pub enum PeerMessage {
         /// Answer from a state that has applied this.
         index: Index,
     },
+    /// Send me the bytes of your snapshot from here on.
+    FetchSnapshot {
+        /// The last position that it stands for.
+        last: Position,
+        /// Where to begin.
+        offset: u64,
+    },
+    /// A piece of a snapshot, as it stands in its file. Nothing but its checksums says that it is right, so who gets it
+    /// verifies the whole before it counts.
+    SnapshotChunk {
+        /// The last position that it stands for.
+        last: Position,
+        /// Where the piece begins.
+        offset: u64,
+        /// Bytes of the whole snapshot.
+        total: u64,
+        /// The piece.
+        bytes: Bytes,
+    },
     /// I am not founded; I have seen these founding members.
     Founding {
         /// Ids and incarnations, the sender's own among them, ascending by id.
@@ -132,6 +153,8 @@ const INSTALL_SNAPSHOT: u8 = 10;
 const FORWARD: u8 = 32;
 const READ_INDEX: u8 = 33;
 const READ_INDEX_REPLY: u8 = 34;
+const FETCH_SNAPSHOT: u8 = 35;
+const SNAPSHOT_CHUNK: u8 = 36;
 const FOUNDING: u8 = 48;
 const FOUNDED: u8 = 49;
 const REFUSED: u8 = 50;
@@ -165,6 +188,18 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(*counter);
             out.put_u64_le(index.0);
         }
+        PeerMessage::FetchSnapshot { last, offset } => {
+            out.put_u8(FETCH_SNAPSHOT);
+            encode_position(*last, out);
+            out.put_u64_le(*offset);
+        }
+        PeerMessage::SnapshotChunk { last, offset, total, bytes } => {
+            out.put_u8(SNAPSHOT_CHUNK);
+            encode_position(*last, out);
+            out.put_u64_le(*offset);
+            out.put_u64_le(*total);
+            out.put_slice(bytes);
+        }
         PeerMessage::Founding { seen } => encode_members(FOUNDING, seen, out),
         PeerMessage::Founded { members } => encode_members(FOUNDED, members, out),
         PeerMessage::Refused { incarnation, known } => {
@@ -185,12 +220,14 @@ fn fields_bytes(message: &PeerMessage) -> usize {
             FIXED_FIELDS_BYTES_MAX + entries.sum::<usize>()
         }
         PeerMessage::Forward { items } => items.len(),
+        PeerMessage::SnapshotChunk { bytes, .. } => FIXED_FIELDS_BYTES_MAX + bytes.len(),
         PeerMessage::Founding { seen: members } | PeerMessage::Founded { members } => {
             FIXED_FIELDS_BYTES_MAX + members.len() * 16
         }
         PeerMessage::Raft(_)
         | PeerMessage::ReadIndex { .. }
         | PeerMessage::ReadIndexReply { .. }
+        | PeerMessage::FetchSnapshot { .. }
         | PeerMessage::Refused { .. } => FIXED_FIELDS_BYTES_MAX,
     }
 }
@@ -295,6 +332,14 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             counter: reader.u64()?,
             index: Index(reader.u64()?),
         },
+        FETCH_SNAPSHOT => {
+            PeerMessage::FetchSnapshot { last: parse_position(&mut reader)?, offset: reader.u64()? }
+        }
+        SNAPSHOT_CHUNK => {
+            let (last, offset, total) = (parse_position(&mut reader)?, reader.u64()?, reader.u64()?);
+            let rest = reader.rest();
+            PeerMessage::SnapshotChunk { last, offset, total, bytes: reader.take(rest)? }
+        }
         FOUNDING => PeerMessage::Founding { seen: parse_members(&mut reader)? },
         FOUNDED => PeerMessage::Founded { members: parse_members(&mut reader)? },
         REFUSED => PeerMessage::Refused {

@@ -62,7 +62,7 @@ impl Cluster {
         let node = identity.node;
         let members = (1..=size).map(id).collect();
         let config = Config::new(node, members, self.starts, self.starts);
-        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), self.now_ms);
+        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), None, self.now_ms);
         let server = Server {
             replica,
             identity,

@@ -208,6 +208,8 @@ fn some_frames() -> Vec<Bytes> {
         PeerMessage::Forward { items: entry::open_gateway(id(1), 2, 3) },
         PeerMessage::ReadIndex { start: 1, counter: 2 },
         PeerMessage::ReadIndexReply { start: 1, counter: 2, index: Index(3) },
+        PeerMessage::FetchSnapshot { last: position, offset: 5 },
+        PeerMessage::SnapshotChunk { last: position, offset: 5, total: 9, bytes: bytes("rest") },
         PeerMessage::Founding { seen: vec![(id(1), Incarnation(2))] },
         PeerMessage::Founded { members: vec![(id(1), Incarnation(2)), (id(2), Incarnation(3))] },
         PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_raft::WriteId;
-use quorate_replica::replica::DiskWrite;
+use quorate_replica::replica::{Compaction, DiskWrite};
 use quorate_replica::wire::PeerEnvelope;
 use quorate_storage::{Disk, DiskError, Identity, Wal, WriteError, identity};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,6 +25,7 @@ const _: () = assert!(MARK_AFTER.as_millis() < PREPARE_AFTER.as_millis());
 enum Job {
     Write(DiskWrite),
     StoreIdentity(Identity),
+    Compact(Compaction),
 }
 
 /// What the disk has done.
@@ -73,6 +74,11 @@ impl DiskThread {
     /// Queues the identity behind all writes before it.
     pub(crate) fn store_identity(&self, identity: Identity) {
         self.submit(Job::StoreIdentity(identity));
+    }
+
+    /// Lets the log go as far as this says, behind all writes before it.
+    pub(crate) fn compact(&self, compaction: Compaction) {
+        self.submit(Job::Compact(compaction));
     }
 
     fn submit(&self, job: Job) {
@@ -142,12 +148,13 @@ impl Writer {
     /// Carries out a job and all that have come after it, with one sync for all writes.
     fn carry_out(&mut self, first: Job) -> Result<(), DiskFailure> {
         let mut synced = None;
+        let mut compaction = None;
         let mut send_after = Vec::new();
         let mut job = Some(first);
         while let Some(current) = job.take().or_else(|| self.queue.try_recv().ok()) {
             match current {
                 Job::Write(write) => {
-                    self.wal.append(write.hard_state, &write.entries)?;
+                    self.wal.write(write.hard_state, write.reset_to, &write.entries)?;
                     send_after.extend(write.send_after);
                     synced = Some(write.write);
                 }
@@ -155,6 +162,7 @@ impl Writer {
                     identity::store(&*self.disk, &identity)?;
                     let _ = self.report.send(Done::IdentityStored);
                 }
+                Job::Compact(latest) => compaction = Some(latest),
             }
         }
         if let Some(write) = synced {
@@ -162,6 +170,9 @@ impl Writer {
             let _ = self.report.send(Done::Persisted { write, send_after });
             // A log that is never idle makes its next segment in small steps, or one write would wait for all of it.
             ignore_full(self.wal.prepare_step())?;
+        }
+        if let Some(Compaction { snapshot, through }) = compaction {
+            ignore_full(self.wal.compact(snapshot, through).map(|_| ()))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod connection;
 mod demo;
 mod disk_thread;
 mod file_disk;
+mod keeper_thread;
 mod listener;
 mod outbox;
 mod replica_loop;

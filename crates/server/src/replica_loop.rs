@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::connection::Connection;
 use crate::disk_thread::{DiskThread, Done};
+use crate::keeper_thread::KeeperThread;
 use crate::shared::Shared;
 
 /// Why the loop has ended.
@@ -27,6 +28,7 @@ pub(crate) enum Ended {
 pub(crate) struct ReplicaLoop<'a> {
     shared: &'a Shared,
     disk: &'a mut DiskThread,
+    keeper: &'a mut KeeperThread,
     ticks: Interval,
     last_tick: Instant,
     slowness: Slowness,
@@ -38,13 +40,14 @@ pub(crate) struct ReplicaLoop<'a> {
 
 impl<'a> ReplicaLoop<'a> {
     /// A loop over this replica and this disk.
-    pub(crate) fn new(shared: &'a Shared, disk: &'a mut DiskThread) -> Self {
+    pub(crate) fn new(shared: &'a Shared, disk: &'a mut DiskThread, keeper: &'a mut KeeperThread) -> Self {
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         // After a pause one tick is enough: time that this process did not see is no sign of a dead leader.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             shared,
             disk,
+            keeper,
             ticks,
             last_tick: Instant::now(),
             slowness: Slowness::default(),
@@ -92,6 +95,12 @@ impl<'a> ReplicaLoop<'a> {
                 Done::Failed(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
             }
         }
+        while let Poll::Ready(Some(news)) = self.keeper.news.poll_recv(context) {
+            match news {
+                Ok(news) => self.events.push(Event::Snapshot(news)),
+                Err(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
+            }
+        }
         if self.ticks.poll_tick(context).is_ready() {
             let now = Instant::now();
             self.slowness.report("a tick of the loop", now - std::mem::replace(&mut self.last_tick, now));
@@ -115,6 +124,12 @@ impl<'a> ReplicaLoop<'a> {
         }
         for write in actions.persist {
             self.disk.write(write);
+        }
+        if let Some(compaction) = actions.compact {
+            self.disk.compact(compaction);
+        }
+        for job in actions.snapshot_jobs {
+            self.keeper.submit(job);
         }
         for envelope in &actions.send {
             self.shared.peers.send(envelope, &self.shared.counters);

@@ -12,8 +12,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Config, Replica};
-use quorate_storage::{Folder, FolderConfig, Identity, Outcome, SEGMENT_BYTES_DEFAULT};
+use quorate_storage::{Disk, Folder, FolderConfig, Identity, Outcome, SEGMENT_BYTES_DEFAULT};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::config::{Address, ServeConfig};
 use crate::disk_thread::DiskThread;
 use crate::file_disk::FileDisk;
+use crate::keeper_thread::KeeperThread;
 use crate::replica_loop::{Ended, ReplicaLoop, now_ms};
 use crate::shared::{Connections, Counters, Inbox, Shared};
 use crate::transport::Peers;
@@ -87,14 +89,23 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         .event_interval(TURNS_PER_LOOK)
         .build_local(LocalOptions::default())
         .context("the runtime")?;
-    let mut disk = DiskThread::start(config.data.clone(), folder.disk, folder.folder.wal)
-        .context("the thread of the disk")?;
     let mut replica_config = Config::new(config.id, config.peers.keys().copied().collect(), draw()?, draw()?);
     replica_config.election_hold_ms = milliseconds(config.election_hold);
     replica_config.request_timeout_ms = milliseconds(config.request_timeout);
     let start = replica_config.start;
-    let (replica, first) =
-        Replica::new(replica_config, folder.folder.identity, folder.folder.restored, now_ms());
+    let seed = replica_config.seed;
+    let OpenFolder { disk, folder: Folder { identity, wal, restored, snapshot, lock } } = folder;
+    let machine = match snapshot.zip(identity.cluster()) {
+        None => None,
+        Some((file, cluster)) => Some(
+            keeper::load(&file, cluster, seed)
+                .with_context(|| format!("the data folder {}", config.data.display()))?,
+        ),
+    };
+    let keeper = Keeper::new(Arc::clone(&disk) as Arc<dyn Disk>, seed);
+    let mut keeper = KeeperThread::start(config.data.clone(), keeper).context("the thread of snapshots")?;
+    let mut disk = DiskThread::start(config.data.clone(), disk, wal).context("the thread of the disk")?;
+    let (replica, first) = Replica::new(replica_config, identity, restored, machine, now_ms());
     let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.clone());
     let shared = Rc::new(Shared {
         peers: Peers::new(&config, advertised),
@@ -106,13 +117,13 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         counters: Counters::default(),
         replica: RefCell::new(replica),
     });
-    let ended = runtime.block_on(run_ports(&shared, &mut disk, first))?;
+    let ended = runtime.block_on(run_ports(&shared, &mut disk, &mut keeper, first))?;
     if ended.is_none() {
         disk.finish();
         info!("stopped in order");
     }
     // The lock goes last: until here the log was this process's own.
-    drop(folder.folder.lock);
+    drop(lock);
     Ok(ended)
 }
 
@@ -180,6 +191,7 @@ fn milliseconds(duration: Duration) -> u64 {
 async fn run_ports(
     shared: &Rc<Shared>,
     disk: &mut DiskThread,
+    keeper: &mut KeeperThread,
     first: Actions,
 ) -> anyhow::Result<Option<Ended>> {
     let config = &shared.config;
@@ -190,7 +202,7 @@ async fn run_ports(
     tokio::task::spawn_local(transport::accept(Rc::clone(shared), peers));
     transport::dial(shared);
     let accepting = tokio::task::spawn_local(listener::accept(Rc::clone(shared), clients));
-    let mut replica_loop = ReplicaLoop::new(shared, disk);
+    let mut replica_loop = ReplicaLoop::new(shared, disk, keeper);
     tokio::select! {
         ended = replica_loop.run(first) => Ok(Some(ended)),
         Err(error) = become_ready(shared) => Err(error),

@@ -41,7 +41,7 @@ impl World {
         process.syncing = std::mem::take(&mut process.queued);
         process.disk_turns += 1;
         for write in &process.syncing {
-            if let Err(error) = process.wal.append(write.hard_state, &write.entries) {
+            if let Err(error) = process.wal.write(write.hard_state, write.reset_to, &write.entries) {
                 return self.disk_failed(host, &error);
             }
         }
@@ -69,6 +69,7 @@ impl World {
             return self.crash_at_effect(host);
         }
         let last = writes.last().map(|write| write.write);
+        self.compact(host, last)?;
         if self.trace.is_on() {
             self.line(format_args!("n{} ⇩ {}", host + 1, spans(&writes)));
         }

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_raft::NodeId;
+use quorate_raft::{NodeId, WriteId};
 use quorate_replica::command::Reply;
-use quorate_replica::replica::{DiskWrite, Event, Replica, Request};
+use quorate_replica::keeper::Keeper;
+use quorate_replica::replica::{Compaction, DiskWrite, Event, Replica, Request};
 use quorate_storage::{FolderLock, Identity, SimDisk, Wal};
 
 use crate::network::HostIndex;
@@ -84,6 +85,12 @@ pub struct Process {
     pub ticks: u64,
     /// Counts what the disk did, to see whether it has been idle.
     pub disk_turns: u64,
+    /// Does what is to be done to snapshots.
+    pub keeper: Keeper,
+    /// It has something to do, and is at it.
+    pub is_keeping: bool,
+    /// What the log is not needed for any more, once this write is synced.
+    pub compaction: Option<(Compaction, WriteId)>,
     /// An identity on its way to the disk.
     pub storing: Option<Identity>,
     /// Connections of clients.

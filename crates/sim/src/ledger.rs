@@ -12,8 +12,14 @@ use quorate_replica::replica::DiskWrite;
 use crate::network::HostIndex;
 
 /// Names a log up to an index, and all of its entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain(pub u64);
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
 
 impl Chain {
     /// The empty log.
@@ -48,24 +54,39 @@ fn mix(x: u64) -> u64 {
     z ^ (z >> 32)
 }
 
-/// A log as far as the checks need it. Index 1 stands first.
+/// A log as far as the checks need it: what follows a base, which stands for all before it.
 #[derive(Clone, Debug, Default)]
 pub struct LogModel {
+    base: (Position, Chain),
     links: Vec<(Term, Chain)>,
 }
 
 impl LogModel {
-    /// The last position, or zero.
-    pub fn last(&self) -> Position {
-        self.links
-            .last()
-            .map_or(Position::ZERO, |(term, _)| Position::new(*term, Index(self.links.len() as u64)))
+    /// A log that begins behind `base`, up to which the log that everybody has is `chain`.
+    pub fn behind(base: Position, chain: Chain) -> Self {
+        Self { base: (base, chain), links: Vec::new() }
     }
 
-    /// The chain at `index`, if the log reaches so far.
+    fn base_index(&self) -> u64 {
+        self.base.0.index.0
+    }
+
+    /// The last position, or its base.
+    pub fn last(&self) -> Position {
+        let index = Index(self.base_index() + self.links.len() as u64);
+        self.links.last().map_or(self.base.0, |(term, _)| Position::new(*term, index))
+    }
+
+    /// Whether it is the log of this chain up to `index`. What is before its base was committed, which is checked where
+    /// the base is set.
+    pub fn holds(&self, index: Index, chain: Option<Chain>) -> bool {
+        index.0 < self.base_index() || self.chain_at(index) == chain
+    }
+
+    /// The chain at `index`, if the log reaches so far, and begins before it.
     pub fn chain_at(&self, index: Index) -> Option<Chain> {
-        match index.0 {
-            0 => Some(Chain::EMPTY),
+        match index.0.checked_sub(self.base_index())? {
+            0 => Some(self.base.1),
             at => self.links.get(at as usize - 1).map(|(_, chain)| *chain),
         }
     }
@@ -73,12 +94,12 @@ impl LogModel {
     /// Takes an entry, and truncates what stood at its index and behind. False if it leaves a gap.
     #[must_use]
     pub fn take(&mut self, entry: &Entry) -> bool {
-        let at = entry.position.index.0 as usize;
+        let at = entry.position.index.0.saturating_sub(self.base_index()) as usize;
         if at == 0 || at > self.links.len() + 1 {
             return false;
         }
         self.links.truncate(at - 1);
-        let before = self.links.last().map_or(Chain::EMPTY, |(_, chain)| *chain);
+        let before = self.links.last().map_or(self.base.1, |(_, chain)| *chain);
         self.links.push((entry.position.term, before.then(entry)));
         true
     }
@@ -87,6 +108,7 @@ impl LogModel {
 /// One write that was handed to a disk.
 #[derive(Debug)]
 struct Written {
+    reset_to: Option<(Position, Chain)>,
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
 }
@@ -132,15 +154,20 @@ impl Ledger {
         self.hosts.len()
     }
 
-    /// A server hands a write to its disk. False if its entries leave a gap.
+    /// A server hands a write to its disk. `base` is the chain of what it may reset its log to. False if its entries leave
+    /// a gap.
     #[must_use]
-    pub fn wrote(&mut self, host: HostIndex, write: &DiskWrite) -> bool {
+    pub fn wrote(&mut self, host: HostIndex, write: &DiskWrite, base: Chain) -> bool {
         let ledger = &mut self.hosts[host];
+        let reset_to = write.reset_to.map(|position| (position, base));
+        if let Some((position, chain)) = reset_to {
+            ledger.log = LogModel::behind(position, chain);
+        }
         if let Some(hard_state) = write.hard_state {
             ledger.hard_state = hard_state;
         }
         let gapless = write.entries.iter().all(|entry| ledger.log.take(entry));
-        let written = Written { hard_state: write.hard_state, entries: write.entries.clone() };
+        let written = Written { reset_to, hard_state: write.hard_state, entries: write.entries.clone() };
         ledger.unsynced.push_back(written);
         gapless
     }
@@ -165,14 +192,24 @@ impl Ledger {
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
-    pub fn restarted(&mut self, host: HostIndex, restored: &Restored) -> Result<(), Forgotten> {
+    pub fn restarted(
+        &mut self,
+        host: HostIndex,
+        restored: &Restored,
+        chain_at: impl Fn(Index) -> Option<Chain>,
+    ) -> Result<(), Forgotten> {
         let ledger = &mut self.hosts[host];
-        let mut found = LogModel::default();
+        let begins = |position: Position| chain_at(position.index);
+        let (Some(base), Some(snapshot)) = (begins(restored.base), begins(restored.snapshot)) else {
+            return Err(format!("recovery gave a log behind {}, which was never committed", restored.base));
+        };
+        let mut found = LogModel::behind(restored.base, base);
         if !restored.entries.iter().all(|entry| found.take(entry)) {
             return Err("recovery gave entries with a gap".to_owned());
         }
         let unsynced = std::mem::take(&mut ledger.unsynced);
-        let matched = matches(ledger, &unsynced, &found, restored.hard_state);
+        let matched = matches(ledger, &unsynced, &found, restored.hard_state)
+            || is_ahead(ledger, &unsynced, restored, snapshot);
         ledger.log = found.clone();
         ledger.hard_state = restored.hard_state;
         if !matched {
@@ -195,6 +232,9 @@ impl Ledger {
 }
 
 fn apply(log: &mut LogModel, hard_state: &mut HardState, written: &Written) {
+    if let Some((position, chain)) = written.reset_to {
+        *log = LogModel::behind(position, chain);
+    }
     if let Some(newer) = written.hard_state {
         *hard_state = newer;
     }
@@ -229,6 +269,12 @@ fn matches(
         if equal(&log, held) {
             return true;
         }
+        if let Some((position, chain)) = written.reset_to {
+            log = LogModel::behind(position, chain);
+        }
+        if equal(&log, held) {
+            return true;
+        }
         for entry in &written.entries {
             let _ = log.take(entry);
             if equal(&log, held) {
@@ -237,4 +283,14 @@ fn matches(
         }
     }
     false
+}
+
+/// Whether the log begins anew behind a snapshot that is ahead of it, or that it does not hold: what it held itself is
+/// all in the snapshot then, or was never committed.
+fn is_ahead(ledger: &HostLedger, unsynced: &VecDeque<Written>, restored: &Restored, snapshot: Chain) -> bool {
+    let is_empty = restored.base == restored.snapshot && restored.entries.is_empty();
+    let held = ledger.durable_log.chain_at(restored.snapshot.index) == Some(snapshot);
+    let hard_states = unsynced.iter().filter_map(|written| written.hard_state);
+    let mut hard_states = std::iter::once(ledger.durable_hard_state).chain(hard_states);
+    is_empty && !held && hard_states.any(|hard_state| hard_state == restored.hard_state)
 }

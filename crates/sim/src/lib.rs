@@ -27,6 +27,7 @@ pub mod host;
 pub mod html;
 pub mod invariants;
 pub mod jsonl;
+pub mod keeping;
 pub mod lab;
 pub mod ledger;
 pub mod linearizability;

@@ -11,6 +11,9 @@ use crate::schedule::{MS, Micros, SECOND};
 /// The longest time from an event's arrival to the step that takes it, on a slow processor.
 pub const SLOW_WAKE_MAX: Micros = 60 * MS;
 
+/// More bytes of entries than a run has.
+pub const NO_SNAPSHOTS: u64 = 1 << 40;
+
 /// Seconds that faults last at least: with the three seconds that clients go on in health a run is never shorter than 30 s.
 const FAULTS_LAST_MIN: u64 = 27;
 
@@ -91,6 +94,12 @@ pub struct HostOptions {
     pub crash_is_power: f64,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
+    /// Bytes of entries after which a server takes a snapshot.
+    pub log_bytes_max: u64,
+    /// Bytes of entries that it keeps behind one.
+    pub log_tail_bytes: u64,
+    /// Bytes of a snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
     /// An idle disk prepares the next segment ahead.
     pub prepares_segments: bool,
     /// Milliseconds after which the session of a silent gateway expires.
@@ -316,6 +325,9 @@ impl HostOptions {
             crash_at_effect: mood(prng, 0.4, 0.000_02, 0.000_2),
             crash_is_power: 0.5,
             segment_bytes: [1 << 10, 8 << 10, 64 << 10][prng.below(3) as usize],
+            log_bytes_max: if prng.chance(0.4) { NO_SNAPSHOTS } else { prng.between(1_000, 30_000) },
+            log_tail_bytes: if prng.chance(0.5) { 0 } else { prng.between(0, 5_000) },
+            snapshot_chunk_bytes: prng.between(100, 4_000) as usize,
             prepares_segments: prng.chance(0.5),
             gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
         }

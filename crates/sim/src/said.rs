@@ -5,6 +5,7 @@ use std::fmt;
 use quorate_client::Request;
 use quorate_raft::{Body, Message};
 use quorate_replica::replica::DiskWrite;
+use quorate_replica::transfer::SnapshotNews;
 use quorate_replica::wire::PeerMessage;
 
 /// A message between servers.
@@ -31,6 +32,10 @@ impl fmt::Display for Said<'_> {
             PeerMessage::ReadIndex { start, counter } => write!(f, "read index? {start}.{counter}"),
             PeerMessage::ReadIndexReply { start, counter, index } => {
                 write!(f, "read index {start}.{counter} is {index}")
+            }
+            PeerMessage::FetchSnapshot { last, offset } => write!(f, "snapshot {last} from {offset} on?"),
+            PeerMessage::SnapshotChunk { last, offset, total, bytes } => {
+                write!(f, "snapshot {last} {offset}+{} of {total}", bytes.len())
             }
             other @ (PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
@@ -74,6 +79,24 @@ impl fmt::Display for Asked<'_> {
             other @ (Request::OpenSession { .. } | Request::CloseSession { .. } | Request::Read(_)) => {
                 write!(f, "{other:?}")
             }
+        }
+    }
+}
+
+/// What became of a snapshot.
+pub(crate) struct Told<'a>(pub(crate) &'a SnapshotNews);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SnapshotNews::Taken(position) => write!(f, "snapshot {position} is taken"),
+            SnapshotNews::Received { last, bytes } => write!(f, "snapshot {last}: {bytes} bytes are here"),
+            SnapshotNews::Complete { last, .. } => write!(f, "snapshot {last} is complete"),
+            SnapshotNews::Read { to, last, offset, piece } => {
+                let bytes = piece.as_ref().map_or(0, |(_, bytes)| bytes.len());
+                write!(f, "snapshot {last}: {bytes} bytes from {offset} on for n{to}")
+            }
+            SnapshotNews::Failed { last, why } => write!(f, "snapshot {last} failed: {why}"),
         }
     }
 }

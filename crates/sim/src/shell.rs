@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use quorate_raft::Role;
+use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
 use quorate_replica::wire::{self, PeerEnvelope};
 use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
@@ -55,8 +56,17 @@ impl World {
         ));
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
-        let Folder { identity, wal, restored, lock, .. } = folder;
-        let (replica, actions) = Replica::new(config, identity, restored, now_ms);
+        let Folder { identity, wal, restored, snapshot, lock } = folder;
+        let machine = match snapshot.zip(identity.cluster()) {
+            None => None,
+            Some((file, cluster)) => match keeper::load(&file, cluster, config.seed) {
+                Ok(machine) => Some(machine),
+                Err(error) => return self.disk_failed(host, &error),
+            },
+        };
+        let disk = Arc::new(self.hosts[host].disk.clone());
+        let keeper = Keeper::new(disk, config.seed);
+        let (replica, actions) = Replica::new(config, identity, restored, machine, now_ms);
         let process = Process {
             replica,
             wal,
@@ -68,6 +78,9 @@ impl World {
             syncing: Vec::new(),
             ticks: 0,
             disk_turns: 0,
+            keeper,
+            is_keeping: false,
+            compaction: None,
             storing: None,
             accepted: Default::default(),
         };
@@ -90,6 +103,9 @@ impl World {
         let seed = self.chance.hosts.draw();
         let mut config = Config::new(node_id(host), members, self.starts, seed);
         config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
+        config.log_bytes_max = self.options.host.log_bytes_max;
+        config.log_tail_bytes = self.options.host.log_tail_bytes;
+        config.snapshot_chunk_bytes = self.options.host.snapshot_chunk_bytes;
         let flags = &self.options.faults.flags;
         if let Some((min, max)) = flags.election_ticks {
             (config.raft.election_ticks_min, config.raft.election_ticks_max) = (min, max);
@@ -225,7 +241,8 @@ impl World {
     /// Carries out what a step asks. Sends, writes and answers have no order among each other, so it is drawn;
     /// and a crash may strike before any of them.
     pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
-        let Actions { send, persist, store_identity, answers, notices, halt } = actions;
+        let Actions { send, persist, compact, snapshot_jobs, store_identity, answers, notices, halt } =
+            actions;
         if let Some(why) = halt {
             return Err(Violation { invariant: "halt", story: format!("n{}: {why}", host + 1) });
         }
@@ -242,6 +259,7 @@ impl World {
             let delay = self.sync_delay(host);
             self.inside_after(host, delay, Internal::IdentityDue);
         }
+        self.take_jobs(host, snapshot_jobs);
         let crash = self.crash_here().then(|| self.chance.disks.below(PARTS as u64 + 1) as usize);
         let first = self.chance.hosts.below(PARTS as u64) as usize;
         let mut parts = (Some(send), Some(persist), Some(answers));
@@ -255,7 +273,10 @@ impl World {
                 _ => self.answer_all(host, parts.2.take().unwrap_or_default())?,
             }
         }
-        if crash == Some(PARTS) { self.crash_at_effect(host) } else { Ok(()) }
+        if crash == Some(PARTS) {
+            return self.crash_at_effect(host);
+        }
+        self.compact_later(host, compact)
     }
 
     /// Messages leave a server.

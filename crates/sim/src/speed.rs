@@ -4,7 +4,9 @@
 use std::cell::Cell;
 
 use crate::host::Host;
-use crate::options::{FaultOptions, Flags, HostOptions, NetworkOptions, Options, WorkloadOptions};
+use crate::options::{
+    FaultOptions, Flags, HostOptions, NO_SNAPSHOTS, NetworkOptions, Options, WorkloadOptions,
+};
 use crate::prng::Prng;
 use crate::run::{Report, run_watched};
 use crate::schedule::{MS, Micros, SECOND};
@@ -46,6 +48,9 @@ pub fn setting() -> Options {
             crash_at_effect: 0.000_02,
             crash_is_power: 0.5,
             segment_bytes: 8 << 10,
+            log_bytes_max: NO_SNAPSHOTS,
+            log_tail_bytes: 0,
+            snapshot_chunk_bytes: 1 << 10,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },

@@ -115,6 +115,8 @@ pub enum Internal {
     },
     /// The identity is written.
     IdentityDue,
+    /// A piece of work on a snapshot is done.
+    Keeping,
 }
 
 /// Which phase of the run it is.
@@ -141,6 +143,8 @@ pub struct Counts {
     pub partitions: u64,
     /// Other faults.
     pub faults: u64,
+    /// Things done to snapshots.
+    pub snapshots: u64,
     /// Servers that found their folder damaged, and did not start.
     pub refusals: u64,
     /// Messages that the wire's checksum refused.
@@ -328,6 +332,7 @@ impl World {
             Internal::Synced => self.synced(host),
             Internal::Idle { turn } => self.idle(host, turn),
             Internal::IdentityDue => self.identity_due(host),
+            Internal::Keeping => self.keep(host),
         }
     }
 }

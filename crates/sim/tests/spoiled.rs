@@ -24,7 +24,7 @@ fn entry(index: u64, term: u64, text: &'static str) -> Entry {
 }
 
 fn write(hard_state: Option<HardState>, entries: Vec<Entry>) -> DiskWrite {
-    DiskWrite { write: WriteId(1), hard_state, entries, send_after: Vec::new() }
+    DiskWrite { write: WriteId(1), hard_state, reset_to: None, entries, send_after: Vec::new() }
 }
 
 fn in_term(term: u64, vote: Option<NodeId>) -> Option<HardState> {

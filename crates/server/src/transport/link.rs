@@ -172,10 +172,11 @@ impl Link {
 /// heartbeat must not wait behind megabytes. Messages may overtake each other anywhere, so they may here.
 fn is_bulk(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward { .. } => true,
+        PeerMessage::Forward { .. } | PeerMessage::SnapshotChunk { .. } => true,
         PeerMessage::Raft(message) => matches!(message.body, Body::Append { .. }),
         PeerMessage::ReadIndex { .. }
         | PeerMessage::ReadIndexReply { .. }
+        | PeerMessage::FetchSnapshot { .. }
         | PeerMessage::Founding { .. }
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. } => false,

@@ -77,7 +77,7 @@ impl Server {
         let members: BTreeSet<NodeId> = [1, 2, 3].map(id).into();
         let restored = if has_log { some_log() } else { Restored::default() };
         let (replica, actions) =
-            Replica::new(Config::new(id(1), members, 1, 1), identity(), restored, NOW_MS);
+            Replica::new(Config::new(id(1), members, 1, 1), identity(), restored, None, NOW_MS);
         let mut server = Self { replica, writes: VecDeque::new(), requests: 0, has_halted: false };
         server.perform(actions);
         server

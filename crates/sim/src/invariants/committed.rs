@@ -36,7 +36,7 @@ impl Committed {
     pub fn stepped(&mut self, view: View, ledger: &Ledger) -> Result<(), Violation> {
         let log = &ledger.host(view.host).log;
         let known = view.commit.min(self.index());
-        if log.chain_at(known) != self.chain_at(known) {
+        if !log.holds(known, self.chain_at(known)) {
             return violation(
                 "committed never changes",
                 format!("{view}: its log differs at or below {known}"),
@@ -59,7 +59,7 @@ impl Committed {
         // Disks that are lost since count as well: of those there are few, and they may have acknowledged it.
         let holds = |host: &usize| {
             let HostLedger { durable_log, lost_log, .. } = ledger.host(*host);
-            [durable_log, lost_log].iter().any(|log| log.chain_at(view.commit) == chain)
+            [durable_log, lost_log].iter().any(|log| log.holds(view.commit, chain))
         };
         let holders = (0..ledger.hosts()).filter(holds).count();
         if holders * 2 > ledger.hosts() {

@@ -41,7 +41,7 @@ impl LeaderCompleteness {
         let Some((term, index)) = before.copied() else { return Ok(()) };
         let fresh = self.leading[view.host] != Some(view.term);
         self.leading[view.host] = Some(view.term);
-        if log.chain_at(index) == committed.chain_at(index) {
+        if log.holds(index, committed.chain_at(index)) {
             return Ok(());
         }
         let when = if fresh { "was elected" } else { "leads" };

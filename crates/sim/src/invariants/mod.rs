@@ -33,7 +33,7 @@ use quorate_raft::{Index, Node, Restored, Role, Term};
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::wire::PeerEnvelope;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Chain, Ledger};
 use crate::network::HostIndex;
 
 /// A property that did not hold. The run ends with it.
@@ -136,7 +136,15 @@ impl Invariants {
     /// A property that does not hold.
     pub fn wrote(&mut self, host: HostIndex, write: &DiskWrite) -> Result<(), Violation> {
         let before = self.ledger.host(host).hard_state;
-        if !self.ledger.wrote(host, write) {
+        let base = match write.reset_to.map(|position| (position, self.committed.chain_at(position.index))) {
+            None => Chain::default(),
+            Some((_, Some(chain))) => chain,
+            Some((position, None)) => {
+                let story = format!("n{} begins its log behind {position}, which is not committed", host + 1);
+                return violation("log", story);
+            }
+        };
+        if !self.ledger.wrote(host, write, base) {
             return violation("log", format!("n{} wrote entries that leave a gap in its log", host + 1));
         }
         monotonic::check_hard_state(host, before, self.ledger.host(host).hard_state)?;
@@ -155,7 +163,7 @@ impl Invariants {
     pub fn restarted(&mut self, host: HostIndex, restored: &Restored) -> Result<(), Violation> {
         self.monotonic.restarted(host);
         self.leader_completeness.restarted(host);
-        match self.ledger.restarted(host, restored) {
+        match self.ledger.restarted(host, restored, |index| self.committed.chain_at(index)) {
             Ok(()) => Ok(()),
             Err(story) => violation("recovery", format!("n{}: {story}", host + 1)),
         }

@@ -278,9 +278,9 @@ impl Cluster {
         // Nobody takes a snapshot here.
         let Effects { send_now, persist, apply, more_to_apply, proposed, reads: _, install: _, fetch: _ } =
             node.step(input);
-        if let Some(Persist { write, hard_state, entries, send_after, reset_to: _ }) = persist {
+        if let Some(Persist { write, hard_state, entries, send_after, reset_to }) = persist {
             let send_after = send_after.into_iter().map(|envelope| enveloped(server, envelope)).collect();
-            let write = DiskWrite { write, hard_state, entries, send_after };
+            let write = DiskWrite { write, hard_state, reset_to, entries, send_after };
             self.invariants.wrote(server, &write)?;
             self.servers[server].queued.push_back(write);
             self.sync_soon(server);

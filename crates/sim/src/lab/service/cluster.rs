@@ -11,7 +11,7 @@ use crate::invariants::Violation;
 use crate::lab::raft::checks::{demand, failed};
 use crate::lab::{Figure, Figures};
 use crate::network::HostIndex;
-use crate::options::{FaultOptions, HostOptions, NetworkOptions, Options, WorkloadOptions};
+use crate::options::{FaultOptions, HostOptions, NO_SNAPSHOTS, NetworkOptions, Options, WorkloadOptions};
 use crate::pipeliners::Pipeliner;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, SECOND};
@@ -68,6 +68,9 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
             crash_at_effect: 0.0,
             crash_is_power: 0.5,
             segment_bytes: 256 << 10,
+            log_bytes_max: NO_SNAPSHOTS,
+            log_tail_bytes: 0,
+            snapshot_chunk_bytes: 1 << 10,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },

@@ -1,0 +1,222 @@
+//! Does what [`SnapshotJob`]s say, to the files of a data folder, in pieces small enough to be interrupted. Knows no thread:
+//! whoever has it decides where and when it works.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_raft::Position;
+use quorate_storage::{
+    ClusterId, Disk, DiskError, SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter,
+};
+
+use crate::machine::Machine;
+use crate::snapshot::{Blocks, Image, LoadError, Loader};
+use crate::transfer::{SnapshotJob, SnapshotNews};
+
+/// Why the state of a snapshot was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The file is not readable, or not what was written.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// What is in it is no state.
+    #[error("{name}: {error}; keep the folder for examination, and do not start a server on it")]
+    Content {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        error: LoadError,
+    },
+}
+
+/// Loads the state of a snapshot; `seed` is of its hash tables.
+///
+/// # Errors
+/// If the file is damaged, or holds no state.
+pub fn load(file: &SnapshotFile, cluster: ClusterId, seed: u64) -> Result<Box<Machine>, RestoreError> {
+    let content = |error| RestoreError::Content { name: file.name().to_owned(), error };
+    let mut loader = Loader::new(cluster, file.position(), seed);
+    let mut reader = file.reader();
+    while let Some(block) = reader.block()? {
+        loader.block(block).map_err(content)?;
+    }
+    loader.finish().map(Box::new).map_err(content)
+}
+
+/// A snapshot that is being written.
+struct Writing {
+    writer: SnapshotWriter,
+    blocks: Blocks,
+    position: Position,
+    digest: u64,
+}
+
+/// What came of a piece of work.
+#[derive(Debug)]
+pub enum Worked {
+    /// There is nothing to do.
+    Idle,
+    /// There is more to do.
+    On,
+    /// A job is done, and there may be more.
+    Done(SnapshotNews),
+}
+
+/// See the module.
+pub struct Keeper {
+    disk: Arc<dyn Disk>,
+    seed: u64,
+    jobs: VecDeque<SnapshotJob>,
+    writing: Option<Writing>,
+    receiving: Option<(ClusterId, SnapshotReceiver)>,
+    /// The snapshot that was read last for somebody else.
+    reading: Option<SnapshotFile>,
+}
+
+impl Keeper {
+    /// Has nothing to do yet. `seed` is of the hash tables of the states it loads.
+    pub fn new(disk: Arc<dyn Disk>, seed: u64) -> Self {
+        Self { disk, seed, jobs: VecDeque::new(), writing: None, receiving: None, reading: None }
+    }
+
+    /// Takes a job, behind all before it; but pieces for others and from others do not wait for a snapshot that is
+    /// being written.
+    pub fn push(&mut self, job: SnapshotJob) {
+        self.jobs.push_back(job);
+    }
+
+    /// Does one piece of work: a block of a snapshot that is written, or a whole other job.
+    ///
+    /// # Errors
+    /// If the disk fails: what is on it is not known any more, and the process must end. A full disk is no such error.
+    pub fn work(&mut self) -> Result<Worked, DiskError> {
+        match self.jobs.pop_front() {
+            Some(SnapshotJob::Take(image)) => self.begin(*image),
+            Some(SnapshotJob::Receive { cluster, last }) => self.receive(cluster, last),
+            Some(SnapshotJob::Store { last, offset, bytes }) => self.store(last, offset, &bytes),
+            Some(SnapshotJob::Read { to, cluster, last, offset, length }) => {
+                let piece = self.read(cluster, last, offset, length)?;
+                Ok(Worked::Done(SnapshotNews::Read { to, last, offset, piece }))
+            }
+            None => self.write_on(),
+        }
+    }
+
+    fn begin(&mut self, image: Image) -> Result<Worked, DiskError> {
+        let (cluster, position, digest) = (image.cluster(), image.position(), image.digest());
+        assert!(self.writing.is_none(), "a second snapshot while one is being written");
+        match SnapshotWriter::create(Arc::clone(&self.disk), cluster, position) {
+            Ok(writer) => {
+                self.writing = Some(Writing { writer, blocks: image.blocks(), position, digest });
+                Ok(Worked::On)
+            }
+            Err(error) => failed(position, error),
+        }
+    }
+
+    fn write_on(&mut self) -> Result<Worked, DiskError> {
+        let Some(mut writing) = self.writing.take() else { return Ok(Worked::Idle) };
+        let position = writing.position;
+        let written = match writing.blocks.next() {
+            Some(block) => match writing.writer.block(&block) {
+                Ok(()) => {
+                    self.writing = Some(writing);
+                    return Ok(Worked::On);
+                }
+                Err(error) => {
+                    writing.writer.abandon()?;
+                    Err(error)
+                }
+            },
+            None => writing.writer.finish(writing.digest),
+        };
+        match written {
+            Ok(_) => Ok(Worked::Done(SnapshotNews::Taken(position))),
+            Err(error) => failed(position, error),
+        }
+    }
+
+    fn receive(&mut self, cluster: ClusterId, last: Position) -> Result<Worked, DiskError> {
+        self.receiving = None;
+        match SnapshotReceiver::open(Arc::clone(&self.disk), cluster, last) {
+            Ok(receiver) if receiver.is_complete() => self.complete(cluster, receiver),
+            Ok(receiver) => {
+                let bytes = receiver.received();
+                self.receiving = Some((cluster, receiver));
+                Ok(Worked::Done(SnapshotNews::Received { last, bytes }))
+            }
+            Err(error) => failed(last, error),
+        }
+    }
+
+    fn store(&mut self, last: Position, offset: u64, piece: &Bytes) -> Result<Worked, DiskError> {
+        let Some((cluster, mut receiver)) = self.receiving.take_if(|(_, into)| into.position() == last)
+        else {
+            return Ok(Worked::On);
+        };
+        match receiver.chunk(offset, piece) {
+            Ok(_) if receiver.is_complete() => self.complete(cluster, receiver),
+            // What was verified stays, and what did not fit is asked for again.
+            Ok(_) | Err(SnapshotError::Damaged { .. }) => {
+                let bytes = receiver.received();
+                self.receiving = Some((cluster, receiver));
+                Ok(Worked::Done(SnapshotNews::Received { last, bytes }))
+            }
+            Err(error) => {
+                receiver.abandon()?;
+                failed(last, error)
+            }
+        }
+    }
+
+    fn complete(&mut self, cluster: ClusterId, receiver: SnapshotReceiver) -> Result<Worked, DiskError> {
+        let last = receiver.position();
+        let file = match receiver.finish() {
+            Ok(file) => file,
+            Err(error) => return failed(last, error),
+        };
+        match load(&file, cluster, self.seed) {
+            Ok(machine) => Ok(Worked::Done(SnapshotNews::Complete { last, machine })),
+            Err(RestoreError::File(error)) => failed(last, error),
+            Err(error @ RestoreError::Content { .. }) => {
+                Ok(Worked::Done(SnapshotNews::Failed { last, why: error.to_string() }))
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        cluster: ClusterId,
+        last: Position,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<(u64, Bytes)>, DiskError> {
+        if self.reading.as_ref().is_none_or(|file| file.position() != last) {
+            if !self.disk.exists(&quorate_storage::snapshot::file_name(last))? {
+                return Ok(None);
+            }
+            self.reading = Some(SnapshotFile::open(&*self.disk, cluster, last)?);
+        }
+        let Some(file) = &self.reading else { return Ok(None) };
+        Ok(Some((file.bytes(), file.read_at(offset, length)?)))
+    }
+}
+
+/// A snapshot that failed for want of room, or because it is not what it should be, is given up; a disk that failed is
+/// not used any more.
+fn failed(last: Position, error: SnapshotError) -> Result<Worked, DiskError> {
+    let why = error.to_string();
+    if let SnapshotError::Disk(error) = error
+        && !error.is_full()
+    {
+        return Err(error);
+    }
+    Ok(Worked::Done(SnapshotNews::Failed { last, why }))
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! A member and its snapshots: when one is taken, what the log may lose for it, and what happens when one takes the place
+//! of the state. How they travel is in [`crate::transfer`].
+
+use quorate_raft::{Index, Input, Position};
+
+use super::Member;
+use crate::replica::{Compaction, Notice, Outbox};
+use crate::transfer::SnapshotNews;
+use crate::wire::PeerMessage;
+
+impl Member {
+    /// The state as it is now, to be written while it changes.
+    pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
+        let position = self.machine.applied_position();
+        if position.index > self.node.snapshot().index {
+            self.transfers.take(position, self.machine.image(), out);
+        }
+    }
+
+    pub(crate) fn snapshot_news(&mut self, news: SnapshotNews, out: &mut Outbox) {
+        match news {
+            SnapshotNews::Taken(position) => {
+                // A newer one may have been installed meanwhile.
+                if self.transfers.taken(position) && position.index > self.node.snapshot().index {
+                    self.compact(position, out);
+                }
+            }
+            SnapshotNews::Received { last, bytes } => self.transfers.received(last, bytes),
+            SnapshotNews::Complete { last, machine } => {
+                self.transfers.complete(last);
+                self.loaded = Some(machine);
+                self.step(Input::Install { last }, out);
+                // Not installed if as much is applied here already.
+                self.loaded = None;
+                if self.node.snapshot() == last {
+                    self.compact(last, out);
+                }
+            }
+            SnapshotNews::Read { to, last, offset, piece } => {
+                self.transfers.served(to);
+                if let Some((total, bytes)) = piece {
+                    out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
+                }
+            }
+            SnapshotNews::Failed { last, why } => {
+                self.transfers.failed(last, self.uptime_ms);
+                out.actions.notices.push(Notice::Warn(format!("the snapshot at {last}: {why}")));
+            }
+        }
+    }
+
+    /// A snapshot is durable: what of the log it stands for may go, but for a tail.
+    fn compact(&mut self, snapshot: Position, out: &mut Outbox) {
+        let mut tail_bytes = 0;
+        let entries: Vec<(Index, usize)> = self
+            .node
+            .entries_after(Index::ZERO)
+            .take_while(|entry| entry.position.index <= snapshot.index)
+            .map(|entry| (entry.position.index, entry.cost()))
+            .collect();
+        let fits = |(_, bytes): &&(Index, usize)| {
+            tail_bytes += *bytes as u64;
+            tail_bytes <= self.log_tail_bytes
+        };
+        let kept = entries.iter().rev().take_while(fits).last();
+        let through = kept.map_or(snapshot.index, |(first, _)| first.previous());
+        self.step(Input::Compact { snapshot, through }, out);
+        out.actions.compact = Some(Compaction { snapshot, through });
+    }
+
+    /// State, sessions and applied index change together; what of ours ran meanwhile is in doubt.
+    pub(super) fn install(&mut self, position: Position) {
+        let machine = self.loaded.take().expect("consensus installs what it was just given");
+        assert_eq!(machine.applied_position(), position, "the snapshot of another position");
+        self.machine = *machine;
+        self.transfers.installed();
+        let session = self.gateway.session();
+        self.gateway.overtaken(session.and_then(|session| self.machine.sessions().gateway_last(session)));
+        self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
+    }
+}

@@ -1,0 +1,237 @@
+//! Which snapshots a member takes, offers and fetches, and how far it is with each. Knows no file: what is to be done to
+//! one is a [`SnapshotJob`] for the shell.
+//!
+//! A snapshot travels by being pulled: the leader only says that it has one ([`quorate_raft::Body::InstallSnapshot`]), and
+//! who needs it asks for piece after piece, one at a time. So the sender holds nothing of a transfer, several followers
+//! share one file, and after any interruption the receiver goes on where its own file ends.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use quorate_raft::{Fetch, Index, NodeId, Position};
+use quorate_storage::ClusterId;
+
+use crate::machine::Machine;
+use crate::replica::{Outbox, TICK_MS};
+use crate::snapshot::Image;
+use crate::wire::{PEER_FRAME_BYTES_MAX, PeerMessage};
+
+/// Bytes of a snapshot in one message, at most and unless configured. One is asked for in a tick at most, so a transfer takes no more than 25 MiB/s from
+/// those who are served meanwhile.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Milliseconds after which a piece that has not come is asked for again.
+const ASK_AGAIN_MS: u64 = 500;
+
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
+
+/// Something to be done to a snapshot's file. The shell does them in order, away from its loop.
+#[derive(Debug)]
+pub enum SnapshotJob {
+    /// Write this state as a snapshot; then step [`SnapshotNews::Taken`] or [`SnapshotNews::Failed`].
+    Take(Box<Image>),
+    /// Get ready to receive the snapshot of this position, and go on with what is here of it; then step
+    /// [`SnapshotNews::Received`]. A transfer of another is given up.
+    Receive {
+        /// Whose.
+        cluster: ClusterId,
+        /// The last position that it stands for.
+        last: Position,
+    },
+    /// Add this piece to what is received; then step [`SnapshotNews::Received`], or where it was the last,
+    /// [`SnapshotNews::Complete`] once the snapshot is verified as a whole, durable, and loaded.
+    Store {
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// Where the piece begins.
+        offset: u64,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// Read a piece of an own complete snapshot; then step [`SnapshotNews::Read`].
+    Read {
+        /// For whom.
+        to: NodeId,
+        /// Whose.
+        cluster: ClusterId,
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// Where to begin.
+        offset: u64,
+        /// Bytes of the piece, at most.
+        length: usize,
+    },
+}
+
+/// What became of a [`SnapshotJob`].
+#[derive(Debug)]
+pub enum SnapshotNews {
+    /// The snapshot of this position is complete and durable.
+    Taken(Position),
+    /// So many bytes of it are here, from its beginning on.
+    Received {
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// The snapshot is here, verified and durable, and this is its state.
+    Complete {
+        /// The last position that it stands for.
+        last: Position,
+        /// The state.
+        machine: Box<Machine>,
+    },
+    /// A piece for another server; `None` where the snapshot is not there any more.
+    Read {
+        /// For whom.
+        to: NodeId,
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// Where the piece begins.
+        offset: u64,
+        /// Bytes of the whole snapshot, and the piece.
+        piece: Option<(u64, Bytes)>,
+    },
+    /// It could not be taken, or what came of it was wrong; nothing of it counts, and the disk is as it was.
+    Failed {
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A snapshot on its way to this server.
+#[derive(Debug)]
+struct Fetching {
+    from: NodeId,
+    last: Position,
+    /// Bytes that are stored; `None` until the shell has said.
+    stored: Option<u64>,
+    /// The shell is storing a piece, or the last question is younger than [`ASK_AGAIN_MS`].
+    is_storing: bool,
+    asked_ms: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers {
+    /// Bytes of applied entries that no snapshot stands for.
+    log_bytes: u64,
+    /// What is being taken, and what it will cover of them.
+    taking: Option<(Position, u64)>,
+    /// Taking one failed: not before this time again.
+    not_before_ms: u64,
+    fetching: Option<Fetching>,
+    /// Servers for which a piece is being read.
+    reading: BTreeSet<NodeId>,
+}
+
+/// Milliseconds after a snapshot that could not be taken until the next try.
+const TAKE_AGAIN_MS: u64 = 10_000;
+
+impl Transfers {
+    /// An entry was applied.
+    pub(crate) fn applied(&mut self, bytes: usize) {
+        self.log_bytes += bytes as u64;
+    }
+
+    /// Whether a snapshot is due; none while one is being taken.
+    pub(crate) fn is_due(&self, now_ms: u64, log_bytes_max: u64) -> bool {
+        self.taking.is_none() && self.log_bytes > log_bytes_max && now_ms >= self.not_before_ms
+    }
+
+    /// The state is written as a snapshot.
+    pub(crate) fn take(&mut self, position: Position, image: Image, out: &mut Outbox) {
+        self.taking = Some((position, self.log_bytes));
+        out.actions.snapshot_jobs.push(SnapshotJob::Take(Box::new(image)));
+    }
+
+    /// It is durable. Says whether it was taken here.
+    pub(crate) fn taken(&mut self, position: Position) -> bool {
+        let Some((_, covered)) = self.taking.take_if(|(taking, _)| *taking == position) else { return false };
+        self.log_bytes = self.log_bytes.saturating_sub(covered);
+        true
+    }
+
+    /// The leader has a snapshot that is needed here. What is on its way already goes on.
+    pub(crate) fn fetch(&mut self, fetch: Fetch, out: &mut Outbox) {
+        let Fetch { from, last } = fetch;
+        let Some(cluster) = out.cluster else { return };
+        match &mut self.fetching {
+            Some(fetching) if fetching.last == last => fetching.from = from,
+            _ => {
+                self.fetching = Some(Fetching { from, last, stored: None, is_storing: true, asked_ms: None });
+                out.actions.snapshot_jobs.push(SnapshotJob::Receive { cluster, last });
+            }
+        }
+    }
+
+    /// Asks for the next piece, where it is time to.
+    pub(crate) fn tick(&mut self, now_ms: u64, commit: Index, out: &mut Outbox) {
+        self.fetching.take_if(|fetching| fetching.last.index <= commit);
+        let Some(Fetching { from, last, stored: Some(stored), is_storing: false, asked_ms }) =
+            &mut self.fetching
+        else {
+            return;
+        };
+        if asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < ASK_AGAIN_MS) {
+            return;
+        }
+        *asked_ms = Some(now_ms);
+        out.send(*from, PeerMessage::FetchSnapshot { last: *last, offset: *stored });
+    }
+
+    /// A piece has come; only the one that is next counts.
+    pub(crate) fn chunk(&mut self, last: Position, offset: u64, bytes: Bytes, out: &mut Outbox) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let is_next = fetching.last == last && fetching.stored == Some(offset) && !fetching.is_storing;
+        if is_next && !bytes.is_empty() && bytes.len() <= SNAPSHOT_CHUNK_BYTES_MAX {
+            fetching.is_storing = true;
+            out.actions.snapshot_jobs.push(SnapshotJob::Store { last, offset, bytes });
+        }
+    }
+
+    /// So much of it is here.
+    pub(crate) fn received(&mut self, last: Position, bytes: u64) {
+        if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.last == last) {
+            fetching.stored = Some(bytes);
+            fetching.is_storing = false;
+            fetching.asked_ms = None;
+        }
+    }
+
+    /// All of it is here, and the state machine is at `last` or will be.
+    pub(crate) fn complete(&mut self, last: Position) {
+        self.fetching.take_if(|fetching| fetching.last == last);
+    }
+
+    /// The state machine is what a snapshot says: no applied entry is left that none stands for.
+    pub(crate) fn installed(&mut self) {
+        self.log_bytes = 0;
+    }
+
+    /// Another server asks for a piece of a snapshot. One at a time for each.
+    pub(crate) fn serve(&mut self, to: NodeId, last: Position, offset: u64, length: usize, out: &mut Outbox) {
+        if let Some(cluster) = out.cluster
+            && self.reading.insert(to)
+        {
+            out.actions.snapshot_jobs.push(SnapshotJob::Read { to, cluster, last, offset, length });
+        }
+    }
+
+    /// The piece was read.
+    pub(crate) fn served(&mut self, to: NodeId) {
+        self.reading.remove(&to);
+    }
+
+    /// Something went wrong. A transfer begins anew when the leader offers a snapshot again.
+    pub(crate) fn failed(&mut self, last: Position, now_ms: u64) {
+        if self.taking.take_if(|(taking, _)| *taking == last).is_some() {
+            self.not_before_ms = now_ms + TAKE_AGAIN_MS;
+        }
+        self.fetching.take_if(|fetching| fetching.last == last);
+    }
+}
+
+const _: () = assert!(ASK_AGAIN_MS > TICK_MS);
