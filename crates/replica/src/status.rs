@@ -31,7 +31,7 @@ pub struct Status {
     pub applied: u64,
     /// The index of the last entry.
     pub last: u64,
-    /// The index that a snapshot covers; 0 until snapshots exist.
+    /// The index that a snapshot stands for; 0 if there is none.
     pub snapshot: u64,
     /// Who votes.
     pub members: BTreeSet<NodeId>,
@@ -71,7 +71,7 @@ impl Status {
             commit: node.map_or(0, |node| node.commit().0),
             applied: machine.map_or(0, |machine| machine.applied().0),
             last: node.map_or(0, |node| node.last().index.0),
-            snapshot: 0,
+            snapshot: node.map_or(0, |node| node.snapshot().index.0),
             members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
             keys: machine.map_or(0, |machine| machine.shards().keys()),
             data_bytes: machine.map_or(0, |machine| machine.shards().data_bytes()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_raft::NodeId;
+use quorate_replica::replica::{LOG_BYTES_MAX, LOG_TAIL_BYTES};
 use serde::Deserialize;
 
 /// Where clients find a server that is told nothing else.
@@ -17,12 +18,18 @@ pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:6379";
 pub(crate) const ELECTION_HOLD_DEFAULT: Duration = Duration::from_secs(3);
 /// After how long the outcome of a request that was sent is given up, unless told otherwise.
 pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Bytes of the log's entries after which a snapshot is taken, at least.
+const LOG_MAX_BYTES_MIN: u64 = 1 << 20;
+/// Unless told otherwise, the tail of the log that is kept behind a snapshot is so many times smaller than the log.
+const LOG_TAIL_PART: u64 = 16;
 /// Client connections at most, unless told otherwise.
 pub(crate) const MAX_CONNECTIONS_DEFAULT: usize = 20_000;
 /// The longest duration that a setting takes: a day. Longer is a slip of the pen.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Members of a cluster at most.
 const MEMBERS_MAX: usize = 7;
+
+const _: () = assert!(LOG_BYTES_MAX / LOG_TAIL_PART == LOG_TAIL_BYTES);
 
 /// The flags of `serve`. Each may also stand in the environment or in the file of `--config`; the flag wins over the
 /// environment, and the environment over the file.
@@ -55,6 +62,12 @@ pub(crate) struct ServeArgs {
     /// Client connections at most [default: 20000]
     #[arg(long, value_name = "N", env = "QUORATE_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
+    /// Bytes of log after which a snapshot takes its place: 1GiB, 16MiB [default: 1GiB]
+    #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_MAX")]
+    log_max: Option<String>,
+    /// Bytes of log kept behind a snapshot for servers that are a little behind [default: a 16th of --log-max]
+    #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_TAIL")]
+    log_tail: Option<String>,
     /// TOML file with the same settings, named as the flags without the dashes in front
     #[arg(long, value_name = "FILE", env = "QUORATE_CONFIG")]
     config: Option<PathBuf>,
@@ -76,9 +89,11 @@ struct ServeFile {
     peer_listen: Option<String>,
     peers: Option<FilePeers>,
     advertise: Option<String>,
-    election_hold: Option<FileDuration>,
-    request_timeout: Option<FileDuration>,
+    election_hold: Option<FileNumber>,
+    request_timeout: Option<FileNumber>,
     max_connections: Option<usize>,
+    log_max: Option<FileNumber>,
+    log_tail: Option<FileNumber>,
     cluster_listen: Option<String>,
 }
 
@@ -90,11 +105,11 @@ enum FilePeers {
     Table(BTreeMap<String, String>),
 }
 
-/// The text of the flag, or a number of milliseconds.
+/// The text of the flag, or a plain number: of milliseconds or bytes.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum FileDuration {
-    Milliseconds(u64),
+enum FileNumber {
+    Number(u64),
     Text(String),
 }
 
@@ -119,6 +134,10 @@ pub(crate) struct ServeConfig {
     pub(crate) request_timeout: Duration,
     /// Client connections at most.
     pub(crate) max_connections: usize,
+    /// Bytes of the log's entries after which a snapshot is taken.
+    pub(crate) log_bytes_max: u64,
+    /// Bytes of entries that are kept behind a snapshot.
+    pub(crate) log_tail_bytes: u64,
     /// Stop when standard input ends.
     pub(crate) exit_on_stdin_close: bool,
 }
@@ -210,13 +229,16 @@ impl ServeArgs {
         };
         let advertise = self.advertise.or(file.advertise);
         let advertise = advertise.map(|text| parse_address("advertise", &text)).transpose()?;
-        let hold = self.election_hold.or_else(|| file.election_hold.map(FileDuration::into_text));
-        let timeout = self.request_timeout.or_else(|| file.request_timeout.map(FileDuration::into_text));
+        let hold = self.election_hold.or_else(|| file.election_hold.map(FileNumber::into_text));
+        let timeout = self.request_timeout.or_else(|| file.request_timeout.map(FileNumber::into_text));
         let max_connections =
             self.max_connections.or(file.max_connections).unwrap_or(MAX_CONNECTIONS_DEFAULT);
         if max_connections == 0 {
             return Err(invalid("max-connections", 0, "a server without connections serves nobody"));
         }
+        let log_max = self.log_max.or_else(|| file.log_max.map(FileNumber::into_text));
+        let log_tail = self.log_tail.or_else(|| file.log_tail.map(FileNumber::into_text));
+        let (log_bytes_max, log_tail_bytes) = parse_log(log_max, log_tail)?;
         Ok(ServeConfig {
             id,
             data,
@@ -227,6 +249,8 @@ impl ServeArgs {
             election_hold: parse_setting("election-hold", hold, ELECTION_HOLD_DEFAULT)?,
             request_timeout: parse_setting("request-timeout", timeout, REQUEST_TIMEOUT_DEFAULT)?,
             max_connections,
+            log_bytes_max,
+            log_tail_bytes,
             exit_on_stdin_close: self.exit_on_stdin_close,
         })
     }
@@ -253,10 +277,10 @@ impl FilePeers {
     }
 }
 
-impl FileDuration {
+impl FileNumber {
     fn into_text(self) -> String {
         match self {
-            Self::Milliseconds(number) => format!("{number}ms"),
+            Self::Number(number) => number.to_string(),
             Self::Text(text) => text,
         }
     }
@@ -276,6 +300,46 @@ fn parse_setting(
     default: Duration,
 ) -> Result<Duration, ConfigError> {
     text.map_or(Ok(default), |text| parse_duration(&text).map_err(|problem| invalid(flag, text, problem)))
+}
+
+/// `--log-max` and `--log-tail`, which must fit each other.
+fn parse_log(max: Option<String>, tail: Option<String>) -> Result<(u64, u64), ConfigError> {
+    let bytes = |flag, text: &Option<String>| {
+        text.as_ref()
+            .map(|text| parse_bytes(text).map_err(|problem| invalid(flag, text, problem)))
+            .transpose()
+    };
+    let max_bytes = bytes("log-max", &max)?.unwrap_or(LOG_BYTES_MAX);
+    if max_bytes < LOG_MAX_BYTES_MIN {
+        return Err(invalid(
+            "log-max",
+            max.unwrap_or_default(),
+            "below 1MiB a server does little but take snapshots",
+        ));
+    }
+    let tail_bytes = bytes("log-tail", &tail)?.unwrap_or(max_bytes / LOG_TAIL_PART);
+    if tail_bytes >= max_bytes {
+        let problem =
+            format!("it must be below --log-max, which is {max_bytes} bytes: it is a part of that log");
+        return Err(invalid("log-tail", tail.unwrap_or_default(), problem));
+    }
+    Ok((max_bytes, tail_bytes))
+}
+
+/// `16MiB`, `1GiB`, `512KiB`, or a plain number of bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let wrong = || format!("'{text}' is no size: write 16MiB, 1GiB, 512KiB, or a number of bytes");
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 /// `3s`, `500ms`, `2m`, or a plain number of milliseconds.
@@ -384,6 +448,8 @@ mod tests {
                 "listen" => args.listen = Some(value),
                 "peers" => args.peers = Some(value),
                 "election-hold" => args.election_hold = Some(value),
+                "log-max" => args.log_max = Some(value),
+                "log-tail" => args.log_tail = Some(value),
                 "cluster-listen" => args.cluster_listen = Some(value),
                 other => panic!("{other}"),
             }
@@ -456,6 +522,34 @@ mod tests {
             &[("cluster-listen", "a:1")],
             "--cluster-listen is not supported yet: the port of --listen takes every command on every server",
         );
+    }
+
+    #[test]
+    fn the_log_has_a_bound_and_a_smaller_tail() {
+        let log = |flags: &[(&str, &str)], file: &str| {
+            let all = [&[("id", "1"), ("data", "d"), ("peers", "1=a:1")], flags].concat();
+            let config = args(&all).merge(toml::from_str(file).unwrap())?;
+            Ok::<_, ConfigError>((config.log_bytes_max, config.log_tail_bytes))
+        };
+        assert_eq!(log(&[], ""), Ok((1 << 30, 64 << 20)));
+        assert_eq!(log(&[("log-max", "16MiB")], ""), Ok((16 << 20, 1 << 20)));
+        assert_eq!(log(&[("log-tail", "0")], "log-max = 4194304\nlog-tail = \"2MiB\""), Ok((4 << 20, 0)));
+        assert_eq!(log(&[], "log-max = \"4096KiB\"\nlog-tail = 7"), Ok((4 << 20, 7)));
+        let wrong = |flags: &[(&str, &str)]| log(flags, "").unwrap_err().to_string();
+        assert_eq!(
+            wrong(&[("log-max", "1MiB"), ("log-tail", "1048576")]),
+            "--log-tail 1048576: it must be below --log-max, which is 1048576 bytes: it is a part of that log"
+        );
+        assert_eq!(
+            wrong(&[("log-max", "1000")]),
+            "--log-max 1000: below 1MiB a server does little but take snapshots"
+        );
+        for text in ["", "MiB", "1.5GiB", "-1", "16MB", "1 GiB", "16777216TiB", "99999999999999999999"] {
+            let sentence = format!(
+                "--log-max {text}: '{text}' is no size: write 16MiB, 1GiB, 512KiB, or a number of bytes"
+            );
+            assert_eq!(wrong(&[("log-max", text)]), sentence);
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
 /// its ticks: by them it knows whether it still leads.
 const TURNS_PER_LOOK: u32 = 16;
+/// A log that is as long as it may be has at least so many segments.
+const SEGMENTS_PER_LOG: u64 = 8;
 /// Refused to start, or cannot go on.
 const EXIT_REFUSED: u8 = 1;
 /// The disk failed.
@@ -92,6 +94,8 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     let mut replica_config = Config::new(config.id, config.peers.keys().copied().collect(), draw()?, draw()?);
     replica_config.election_hold_ms = milliseconds(config.election_hold);
     replica_config.request_timeout_ms = milliseconds(config.request_timeout);
+    replica_config.log_bytes_max = config.log_bytes_max;
+    replica_config.log_tail_bytes = config.log_tail_bytes;
     let start = replica_config.start;
     let seed = replica_config.seed;
     let OpenFolder { disk, folder: Folder { identity, wal, restored, snapshot, lock } } = folder;
@@ -150,7 +154,7 @@ fn open_folder(config: &ServeConfig) -> anyhow::Result<OpenFolder> {
     let folder_config = FolderConfig {
         node: config.id,
         fresh_incarnation: quorate_storage::Incarnation(draw()?),
-        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        segment_bytes: segment_bytes(config.log_bytes_max),
     };
     let folder = Folder::open(disk.clone(), &folder_config).with_context(name)?;
     check_members(&folder.identity, config)?;
@@ -163,6 +167,11 @@ fn open_folder(config: &ServeConfig) -> anyhow::Result<OpenFolder> {
     }
     info!("{}: {} entries, last {}", name(), folder.restored.entries.len(), folder.wal.last());
     Ok(OpenFolder { disk, folder })
+}
+
+/// Segments are deleted whole, and the next one is made ahead: small enough for both to matter little beside the log.
+fn segment_bytes(log_bytes_max: u64) -> u64 {
+    (log_bytes_max / SEGMENTS_PER_LOG).min(SEGMENT_BYTES_DEFAULT)
 }
 
 /// A founded folder says who its members are; another list means another cluster.
