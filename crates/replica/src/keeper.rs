@@ -92,6 +92,10 @@ impl Keeper {
     /// If the disk fails: what is on it is not known any more, and the process must end. A full disk is no such error.
     pub fn work(&mut self) -> Result<Worked, DiskError> {
         match self.jobs.pop_front() {
+            Some(SnapshotJob::Forget(machine)) => {
+                drop(machine);
+                Ok(Worked::On)
+            }
             Some(SnapshotJob::Take(image)) => self.begin(*image),
             Some(SnapshotJob::Receive { cluster, last }) => self.receive(cluster, last),
             Some(SnapshotJob::Store { last, offset, bytes }) => self.store(last, offset, &bytes),

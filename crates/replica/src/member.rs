@@ -363,7 +363,7 @@ impl Member {
             out.actions.persist.push(DiskWrite { write, hard_state, reset_to, entries, send_after });
         }
         if let Some(position) = install {
-            self.install(position);
+            self.install(position, out);
         }
         for entry in &apply {
             self.apply(entry, out);
@@ -372,7 +372,7 @@ impl Member {
             self.settle_read(read, out);
         }
         if let Some(fetch) = fetch {
-            self.transfers.fetch(fetch, out);
+            self.transfers.fetch(fetch, self.uptime_ms, out);
         }
     }
 

@@ -22,11 +22,17 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Milliseconds after which a piece that has not come is asked for again.
 const ASK_AGAIN_MS: u64 = 500;
 
+/// Milliseconds without a piece after which a transfer is given up for a newer snapshot.
+const GIVE_UP_MS: u64 = 2_000;
+
+const _: () = assert!(ASK_AGAIN_MS < GIVE_UP_MS);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 
 /// Something to be done to a snapshot's file. The shell does them in order, away from its loop.
 #[derive(Debug)]
 pub enum SnapshotJob {
+    /// Forget this state: it may be gigabytes, and the loop has no time for that.
+    Forget(Box<Machine>),
     /// Write this state as a snapshot; then step [`SnapshotNews::Taken`] or [`SnapshotNews::Failed`].
     Take(Box<Image>),
     /// Get ready to receive the snapshot of this position, and go on with what is here of it; then step
@@ -108,9 +114,12 @@ struct Fetching {
     last: Position,
     /// Bytes that are stored; `None` until the shell has said.
     stored: Option<u64>,
-    /// The shell is storing a piece, or the last question is younger than [`ASK_AGAIN_MS`].
+    /// The shell is storing a piece, or getting ready to.
     is_storing: bool,
+    /// When the next piece was asked for.
     asked_ms: Option<u64>,
+    /// When it was last seen to go on.
+    progress_ms: u64,
 }
 
 /// See the module.
@@ -154,14 +163,19 @@ impl Transfers {
         true
     }
 
-    /// The leader has a snapshot that is needed here. What is on its way already goes on.
-    pub(crate) fn fetch(&mut self, fetch: Fetch, out: &mut Outbox) {
+    /// The leader has a snapshot that is needed here. What is on its way already goes on, also where the leader has a newer
+    /// one by now: or a follower would never be done with any.
+    pub(crate) fn fetch(&mut self, fetch: Fetch, now_ms: u64, out: &mut Outbox) {
         let Fetch { from, last } = fetch;
         let Some(cluster) = out.cluster else { return };
         match &mut self.fetching {
             Some(fetching) if fetching.last == last => fetching.from = from,
+            Some(fetching) if now_ms.saturating_sub(fetching.progress_ms) < GIVE_UP_MS => {}
             _ => {
-                self.fetching = Some(Fetching { from, last, stored: None, is_storing: true, asked_ms: None });
+                let progress_ms = now_ms;
+                let (stored, asked_ms) = (None, None);
+                self.fetching =
+                    Some(Fetching { from, last, stored, is_storing: true, asked_ms, progress_ms });
                 out.actions.snapshot_jobs.push(SnapshotJob::Receive { cluster, last });
             }
         }
@@ -170,7 +184,7 @@ impl Transfers {
     /// Asks for the next piece, where it is time to.
     pub(crate) fn tick(&mut self, now_ms: u64, commit: Index, out: &mut Outbox) {
         self.fetching.take_if(|fetching| fetching.last.index <= commit);
-        let Some(Fetching { from, last, stored: Some(stored), is_storing: false, asked_ms }) =
+        let Some(Fetching { from, last, stored: Some(stored), is_storing: false, asked_ms, .. }) =
             &mut self.fetching
         else {
             return;
@@ -182,22 +196,25 @@ impl Transfers {
         out.send(*from, PeerMessage::FetchSnapshot { last: *last, offset: *stored });
     }
 
-    /// A piece has come; only the one that is next counts.
+    /// A piece has come; only the one that is next counts. An empty one says that the snapshot is not there any more.
     pub(crate) fn chunk(&mut self, last: Position, offset: u64, bytes: Bytes, out: &mut Outbox) {
         let Some(fetching) = &mut self.fetching else { return };
         let is_next = fetching.last == last && fetching.stored == Some(offset) && !fetching.is_storing;
-        if is_next && !bytes.is_empty() && bytes.len() <= SNAPSHOT_CHUNK_BYTES_MAX {
+        if is_next && bytes.is_empty() {
+            self.fetching = None;
+        } else if is_next && bytes.len() <= SNAPSHOT_CHUNK_BYTES_MAX {
             fetching.is_storing = true;
             out.actions.snapshot_jobs.push(SnapshotJob::Store { last, offset, bytes });
         }
     }
 
     /// So much of it is here.
-    pub(crate) fn received(&mut self, last: Position, bytes: u64) {
+    pub(crate) fn received(&mut self, last: Position, bytes: u64, now_ms: u64) {
         if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.last == last) {
             fetching.stored = Some(bytes);
             fetching.is_storing = false;
             fetching.asked_ms = None;
+            fetching.progress_ms = now_ms;
         }
     }
 

@@ -96,7 +96,7 @@ pub enum PeerMessage {
         /// Where to begin.
         offset: u64,
     },
-    /// A piece of a snapshot, as it stands in its file. Nothing but its checksums says that it is right, so who gets it
+    /// A piece of a snapshot, as it stands in its file; none where there is no such snapshot any more. Nothing but its checksums says that it is right, so who gets it
     /// verifies the whole before it counts.
     SnapshotChunk {
         /// The last position that it stands for.

@@ -5,7 +5,7 @@ use quorate_raft::{Index, Input, Position};
 
 use super::Member;
 use crate::replica::{Compaction, Notice, Outbox};
-use crate::transfer::SnapshotNews;
+use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::wire::PeerMessage;
 
 impl Member {
@@ -25,7 +25,7 @@ impl Member {
                     self.compact(position, out);
                 }
             }
-            SnapshotNews::Received { last, bytes } => self.transfers.received(last, bytes),
+            SnapshotNews::Received { last, bytes } => self.transfers.received(last, bytes, self.uptime_ms),
             SnapshotNews::Complete { last, machine } => {
                 self.transfers.complete(last);
                 self.loaded = Some(machine);
@@ -38,9 +38,8 @@ impl Member {
             }
             SnapshotNews::Read { to, last, offset, piece } => {
                 self.transfers.served(to);
-                if let Some((total, bytes)) = piece {
-                    out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
-                }
+                let (total, bytes) = piece.unwrap_or_default();
+                out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
             }
             SnapshotNews::Failed { last, why } => {
                 self.transfers.failed(last, self.uptime_ms);
@@ -69,10 +68,11 @@ impl Member {
     }
 
     /// State, sessions and applied index change together; what of ours ran meanwhile is in doubt.
-    pub(super) fn install(&mut self, position: Position) {
+    pub(super) fn install(&mut self, position: Position, out: &mut Outbox) {
         let machine = self.loaded.take().expect("consensus installs what it was just given");
         assert_eq!(machine.applied_position(), position, "the snapshot of another position");
-        self.machine = *machine;
+        let before = std::mem::replace(&mut self.machine, *machine);
+        out.actions.snapshot_jobs.push(SnapshotJob::Forget(Box::new(before)));
         self.transfers.installed();
         let session = self.gateway.session();
         self.gateway.overtaken(session.and_then(|session| self.machine.sessions().gateway_last(session)));
