@@ -86,6 +86,11 @@ impl Keeper {
         self.jobs.push_back(job);
     }
 
+    /// Bytes of the snapshot that is being written, so far; 0 where none is.
+    pub fn written_bytes(&self) -> u64 {
+        self.writing.as_ref().map_or(0, |writing| writing.writer.bytes())
+    }
+
     /// Does one piece of work: a block of a snapshot that is written, or a whole other job.
     ///
     /// # Errors

@@ -27,4 +27,4 @@ pub use bytes_read::Malformed;
 pub use machine::Machine;
 pub use replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};
 pub use snapshot::{Image, Loader};
-pub use status::Status;
+pub use status::{SnapshotStatus, Status};

@@ -61,6 +61,8 @@ pub enum Event {
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
     IdentityStored,
+    /// Somebody wants a snapshot of what is applied now.
+    TakeSnapshot,
     /// What became of one of [`Actions::snapshot_jobs`].
     Snapshot(SnapshotNews),
 }
@@ -330,6 +332,7 @@ impl Replica {
                     self.with_member(|member, _| member.disconnected(connection));
                 }
                 Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
+                Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
                 Event::Snapshot(news) => self.with_member(|member, out| member.snapshot_news(news, out)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
             }

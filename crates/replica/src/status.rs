@@ -8,6 +8,27 @@ use quorate_storage::{Identity, Incarnation};
 use crate::member::Member;
 use crate::replica::Standing;
 
+/// What came of snapshots since the process began, and what is under way.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotStatus {
+    /// The replicated time of the state in the newest one, in milliseconds since 1970; 0 if there is none.
+    pub time_ms: u64,
+    /// Bytes of applied entries that no snapshot stands for.
+    pub log_bytes: u64,
+    /// The index of the one that is being taken.
+    pub taking: Option<u64>,
+    /// The index of the one that is being received, and how many of its bytes are here.
+    pub receiving: Option<(u64, u64)>,
+    /// Taken here.
+    pub taken: u64,
+    /// Received from another server and put in the place of the state.
+    pub installed: u64,
+    /// Neither could be finished.
+    pub failed: u64,
+    /// Why the last one failed; empty where it did not.
+    pub failure: String,
+}
+
 /// A look at a replica, for `INFO`, `ROLE` and `status`.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -33,6 +54,8 @@ pub struct Status {
     pub last: u64,
     /// The index that a snapshot stands for; 0 if there is none.
     pub snapshot: u64,
+    /// More about snapshots.
+    pub snapshots: SnapshotStatus,
     /// Who votes.
     pub members: BTreeSet<NodeId>,
     /// Keys held.
@@ -72,6 +95,7 @@ impl Status {
             applied: machine.map_or(0, |machine| machine.applied().0),
             last: node.map_or(0, |node| node.last().index.0),
             snapshot: node.map_or(0, |node| node.snapshot().index.0),
+            snapshots: member.map_or_else(SnapshotStatus::default, Member::snapshots),
             members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
             keys: machine.map_or(0, |machine| machine.shards().keys()),
             data_bytes: machine.map_or(0, |machine| machine.shards().data_bytes()),

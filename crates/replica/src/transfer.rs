@@ -14,6 +14,7 @@ use quorate_storage::ClusterId;
 use crate::machine::Machine;
 use crate::replica::{Outbox, TICK_MS};
 use crate::snapshot::Image;
+use crate::status::SnapshotStatus;
 use crate::wire::{PEER_FRAME_BYTES_MAX, PeerMessage};
 
 /// Bytes of a snapshot in one message, at most and unless configured. One is asked for in a tick at most, so a transfer takes no more than 25 MiB/s from
@@ -122,13 +123,35 @@ struct Fetching {
     progress_ms: u64,
 }
 
+/// A snapshot that is being taken.
+#[derive(Debug)]
+struct Taking {
+    position: Position,
+    /// The replicated time of its state.
+    time_ms: u64,
+    /// What it will cover of [`Transfers::log_bytes`].
+    covered: u64,
+}
+
+/// What came of snapshots since the process began, for onlookers.
+#[derive(Clone, Debug, Default)]
+struct History {
+    time_ms: u64,
+    taken: u64,
+    installed: u64,
+    failed: u64,
+    failure: String,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Transfers {
     /// Bytes of applied entries that no snapshot stands for.
     log_bytes: u64,
-    /// What is being taken, and what it will cover of them.
-    taking: Option<(Position, u64)>,
+    taking: Option<Taking>,
+    /// Somebody has asked for a snapshot of what is applied now.
+    is_asked_for: bool,
+    history: History,
     /// Taking one failed: not before this time again.
     not_before_ms: u64,
     fetching: Option<Fetching>,
@@ -140,6 +163,32 @@ pub(crate) struct Transfers {
 const TAKE_AGAIN_MS: u64 = 10_000;
 
 impl Transfers {
+    /// For a state machine that begins at this replicated time.
+    pub(crate) fn new(time_ms: u64) -> Self {
+        Self { history: History { time_ms, ..History::default() }, ..Self::default() }
+    }
+
+    /// A look at them.
+    pub(crate) fn status(&self) -> SnapshotStatus {
+        let History { time_ms, taken, installed, failed, failure } = self.history.clone();
+        let receiving = self.fetching.as_ref();
+        SnapshotStatus {
+            time_ms,
+            log_bytes: self.log_bytes,
+            taking: self.taking.as_ref().map(|taking| taking.position.index.0),
+            receiving: receiving.map(|fetching| (fetching.last.index.0, fetching.stored.unwrap_or(0))),
+            taken,
+            installed,
+            failed,
+            failure,
+        }
+    }
+
+    /// A snapshot is to be taken of what is applied now, or later.
+    pub(crate) fn ask(&mut self) {
+        self.is_asked_for = true;
+    }
+
     /// An entry was applied.
     pub(crate) fn applied(&mut self, bytes: usize) {
         self.log_bytes += bytes as u64;
@@ -147,19 +196,30 @@ impl Transfers {
 
     /// Whether a snapshot is due; none while one is being taken.
     pub(crate) fn is_due(&self, now_ms: u64, log_bytes_max: u64) -> bool {
-        self.taking.is_none() && self.log_bytes > log_bytes_max && now_ms >= self.not_before_ms
+        let is_due = self.log_bytes > log_bytes_max && now_ms >= self.not_before_ms;
+        self.taking.is_none() && (is_due || self.is_asked_for)
+    }
+
+    /// It was due, and there is nothing that no snapshot stands for.
+    pub(crate) fn nothing_to_take(&mut self) {
+        self.is_asked_for = false;
     }
 
     /// The state is written as a snapshot.
-    pub(crate) fn take(&mut self, position: Position, image: Image, out: &mut Outbox) {
-        self.taking = Some((position, self.log_bytes));
+    pub(crate) fn take(&mut self, image: Image, out: &mut Outbox) {
+        self.is_asked_for = false;
+        let (position, time_ms) = (image.position(), image.now_ms);
+        self.taking = Some(Taking { position, time_ms, covered: self.log_bytes });
         out.actions.snapshot_jobs.push(SnapshotJob::Take(Box::new(image)));
     }
 
     /// It is durable. Says whether it was taken here.
     pub(crate) fn taken(&mut self, position: Position) -> bool {
-        let Some((_, covered)) = self.taking.take_if(|(taking, _)| *taking == position) else { return false };
-        self.log_bytes = self.log_bytes.saturating_sub(covered);
+        let Some(taken) = self.taking.take_if(|taking| taking.position == position) else { return false };
+        self.log_bytes = self.log_bytes.saturating_sub(taken.covered);
+        self.history.taken += 1;
+        self.history.failure.clear();
+        self.history.time_ms = self.history.time_ms.max(taken.time_ms);
         true
     }
 
@@ -224,8 +284,11 @@ impl Transfers {
     }
 
     /// The state machine is what a snapshot says: no applied entry is left that none stands for.
-    pub(crate) fn installed(&mut self) {
+    pub(crate) fn installed(&mut self, time_ms: u64) {
         self.log_bytes = 0;
+        self.history.installed += 1;
+        self.history.failure.clear();
+        self.history.time_ms = time_ms;
     }
 
     /// Another server asks for a piece of a snapshot. One at a time for each.
@@ -243,8 +306,10 @@ impl Transfers {
     }
 
     /// Something went wrong. A transfer begins anew when the leader offers a snapshot again.
-    pub(crate) fn failed(&mut self, last: Position, now_ms: u64) {
-        if self.taking.take_if(|(taking, _)| *taking == last).is_some() {
+    pub(crate) fn failed(&mut self, last: Position, why: &str, now_ms: u64) {
+        self.history.failed += 1;
+        why.clone_into(&mut self.history.failure);
+        if self.taking.take_if(|taking| taking.position == last).is_some() {
             self.not_before_ms = now_ms + TAKE_AGAIN_MS;
         }
         self.fetching.take_if(|fetching| fetching.last == last);

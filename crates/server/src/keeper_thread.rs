@@ -2,6 +2,8 @@
 //! what is in them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
 use quorate_replica::keeper::{Keeper, Worked};
@@ -16,22 +18,26 @@ pub(crate) struct KeeperThread {
     jobs: Sender<SnapshotJob>,
     /// What became of jobs; an error is a sentence, and the last.
     pub(crate) news: UnboundedReceiver<Result<SnapshotNews, String>>,
+    /// Bytes so far of the snapshot that is being written.
+    pub(crate) written: Arc<AtomicU64>,
 }
 
 impl KeeperThread {
     /// Starts the thread.
     pub(crate) fn start(folder: PathBuf, keeper: Keeper) -> std::io::Result<Self> {
+        let written = Arc::new(AtomicU64::new(0));
+        let progress = Arc::clone(&written);
         let (jobs, queue) = mpsc::channel();
         let (report, news) = unbounded_channel();
         let work = move || {
-            if let Err(error) = serve(keeper, &queue, &report) {
+            if let Err(error) = serve(keeper, &queue, &report, &progress) {
                 let sentence = format!("the data folder {}: {error}", folder.display());
                 // If nobody listens, the process is ending anyway.
                 let _ = report.send(Err(sentence));
             }
         };
         std::thread::Builder::new().name("snapshots".to_owned()).spawn(work)?;
-        Ok(Self { jobs, news })
+        Ok(Self { jobs, news, written })
     }
 
     /// Queues a job.
@@ -45,6 +51,7 @@ fn serve(
     mut keeper: Keeper,
     queue: &Receiver<SnapshotJob>,
     report: &UnboundedSender<Result<SnapshotNews, String>>,
+    written: &AtomicU64,
 ) -> Result<(), DiskError> {
     let mut is_idle = true;
     loop {
@@ -57,7 +64,9 @@ fn serve(
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
-        is_idle = match keeper.work()? {
+        let worked = keeper.work()?;
+        written.store(keeper.written_bytes(), Ordering::Relaxed);
+        is_idle = match worked {
             Worked::Idle => true,
             Worked::On => false,
             Worked::Done(news) => {

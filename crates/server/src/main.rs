@@ -43,6 +43,8 @@ enum Command {
     Append(shell::WriteArgs),
     /// Prints the value of a key
     Get(shell::GetArgs),
+    /// Has each server take a snapshot now, and waits for it
+    Snapshot(shell::SnapshotArgs),
     /// Shows the servers and their roles
     Status(shell::StatusArgs),
 }
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Put(args) => shell::put(args),
         Command::Append(args) => shell::append(args),
         Command::Get(args) => shell::get(args),
+        Command::Snapshot(args) => shell::snapshot(&args),
         Command::Status(args) => shell::status(&args),
     }
 }

@@ -118,6 +118,7 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         started: Instant::now(),
         inbox: Inbox::default(),
         connections: Connections::default(),
+        snapshot_written: Arc::clone(&keeper.written),
         counters: Counters::default(),
         replica: RefCell::new(replica),
     });
@@ -165,7 +166,15 @@ fn open_folder(config: &ServeConfig) -> anyhow::Result<OpenFolder> {
             cut.at, cut.index
         ),
     }
-    info!("{}: {} entries, last {}", name(), folder.restored.entries.len(), folder.wal.last());
+    let (snapshot, entries) = (folder.restored.snapshot, &folder.restored.entries);
+    let behind = entries.iter().filter(|entry| entry.position.index > snapshot.index).count();
+    info!(
+        "{}: {}, {} entries, {behind} of them behind it, last {}",
+        name(),
+        if snapshot.index.0 == 0 { "no snapshot".to_owned() } else { format!("a snapshot at {snapshot}") },
+        entries.len(),
+        folder.wal.last()
+    );
     Ok(OpenFolder { disk, folder })
 }
 

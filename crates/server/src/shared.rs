@@ -4,6 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     /// The other servers.
     pub(crate) peers: Peers,
+    /// Bytes so far of the snapshot that is being written.
+    pub(crate) snapshot_written: Arc<AtomicU64>,
     /// For `INFO`.
     pub(crate) counters: Counters,
     /// Stepped by the loop alone; everyone else looks at it.

@@ -1,6 +1,8 @@
 //! `put`, `append`, `get` and `status` for the shell, and what a script learns from their exit status. Must not know
 //! how a call is retried: the Clerk does that.
 
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,6 +16,7 @@ use quorate_client::{Cause, Config, Failure, Why};
 use quorate_resp::{Frame, ReplyDecoder, ReplyLimits, encode_command};
 
 use crate::config::{Address, parse_duration};
+pub(crate) use snapshot::{SnapshotArgs, snapshot};
 
 /// The servers of `quorate demo`.
 const SERVERS_DEFAULT: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";

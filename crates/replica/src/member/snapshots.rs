@@ -5,6 +5,7 @@ use quorate_raft::{Index, Input, Position};
 
 use super::Member;
 use crate::replica::{Compaction, Notice, Outbox};
+use crate::status::SnapshotStatus;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::wire::PeerMessage;
 
@@ -13,8 +14,20 @@ impl Member {
     pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
         let position = self.machine.applied_position();
         if position.index > self.node.snapshot().index {
-            self.transfers.take(position, self.machine.image(), out);
+            self.transfers.take(self.machine.image(), out);
+        } else {
+            self.transfers.nothing_to_take();
         }
+    }
+
+    /// Somebody wants a snapshot of what is applied now: as soon as none is being taken.
+    pub(crate) fn ask_for_snapshot(&mut self) {
+        self.transfers.ask();
+    }
+
+    /// A look at snapshots.
+    pub(crate) fn snapshots(&self) -> SnapshotStatus {
+        self.transfers.status()
     }
 
     pub(crate) fn snapshot_news(&mut self, news: SnapshotNews, out: &mut Outbox) {
@@ -42,7 +55,7 @@ impl Member {
                 out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
             }
             SnapshotNews::Failed { last, why } => {
-                self.transfers.failed(last, self.uptime_ms);
+                self.transfers.failed(last, &why, self.uptime_ms);
                 out.actions.notices.push(Notice::Warn(format!("the snapshot at {last}: {why}")));
             }
         }
@@ -73,7 +86,10 @@ impl Member {
         assert_eq!(machine.applied_position(), position, "the snapshot of another position");
         let before = std::mem::replace(&mut self.machine, *machine);
         out.actions.snapshot_jobs.push(SnapshotJob::Forget(Box::new(before)));
-        self.transfers.installed();
+        self.transfers.installed(self.machine.now_ms());
+        out.actions.notices.push(Notice::Info(format!(
+            "the state is now that of the snapshot at {position}, from another server"
+        )));
         let session = self.gateway.session();
         self.gateway.overtaken(session.and_then(|session| self.machine.sessions().gateway_last(session)));
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());

@@ -1,6 +1,7 @@
 //! `INFO`: this server and its view of the cluster, as lines of text. Must not know how the numbers come about.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use quorate_raft::{NodeId, Role};
@@ -89,10 +90,26 @@ fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-fn persistence(_: &Shared, _: &Status, text: &mut String) {
+fn persistence(shared: &Shared, status: &Status, text: &mut String) {
+    let snapshots = &status.snapshots;
+    let (receiving, received_bytes) = snapshots.receiving.unwrap_or_default();
     line(text, "loading", 0);
     line(text, "aof_enabled", 1);
-    line(text, "rdb_bgsave_in_progress", 0);
+    line(text, "rdb_bgsave_in_progress", u8::from(snapshots.taking.is_some()));
+    line(text, "rdb_last_save_time", snapshots.time_ms / 1_000);
+    line(text, "rdb_last_bgsave_status", if snapshots.failure.is_empty() { "ok" } else { "err" });
+    line(text, "quorate_snapshot_index", status.snapshot);
+    line(text, "quorate_snapshot_time_ms", snapshots.time_ms);
+    line(text, "quorate_snapshot_taking", snapshots.taking.unwrap_or(0));
+    line(text, "quorate_snapshot_written_bytes", shared.snapshot_written.load(Ordering::Relaxed));
+    line(text, "quorate_snapshot_receiving", receiving);
+    line(text, "quorate_snapshot_received_bytes", received_bytes);
+    line(text, "quorate_snapshots_taken", snapshots.taken);
+    line(text, "quorate_snapshots_installed", snapshots.installed);
+    line(text, "quorate_snapshots_failed", snapshots.failed);
+    line(text, "quorate_snapshot_failure", snapshots.failure.replace(['\r', '\n'], " "));
+    line(text, "quorate_log_bytes", snapshots.log_bytes);
+    line(text, "quorate_log_bytes_max", shared.config.log_bytes_max);
 }
 
 fn stats(shared: &Shared, _: &Status, text: &mut String) {

@@ -1,10 +1,12 @@
-//! `ROLE` and `TIME`: what concerns this server. Must not know how a role is won.
+//! `ROLE`, `TIME`, `BGSAVE` and `LASTSAVE`: what concerns this server. Must not know how a role is won.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_raft::Role;
+use quorate_replica::command::ReplyError;
+use quorate_replica::{Event, Standing};
 
-use super::{Call, CommandError, Outcome};
+use super::{Call, CommandError, Outcome, is_word};
 
 /// The table checks a container's arity and finds its subcommand; the container itself never runs.
 pub(super) fn unreachable(_: &mut Call<'_>) -> Result<Outcome, CommandError> {
@@ -48,6 +50,35 @@ pub(super) fn role(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
             reply.integer(-1);
         }
     }
+    Ok(Outcome::Answered)
+}
+
+/// `BGSAVE [SCHEDULE]`: a snapshot of what is applied here now, as soon as none is being taken. `INFO persistence` says how
+/// far it is.
+pub(super) fn bgsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
+    let is_plain = match &call.arguments[1..] {
+        [] => true,
+        [word] => is_word(word, "schedule"),
+        _ => false,
+    };
+    if !is_plain {
+        return Err(CommandError::Syntax);
+    }
+    let status = call.shared.status();
+    if status.standing != Standing::Member {
+        let why = "this server takes no part in a cluster yet: INFO says why".to_owned();
+        return Err(CommandError::Reply(ReplyError::NotServing(why)));
+    }
+    call.shared.inbox.event(Event::TakeSnapshot);
+    let is_taking = status.snapshots.taking.is_some();
+    call.reply().simple(if is_taking { "Background saving scheduled" } else { "Background saving started" });
+    Ok(Outcome::Answered)
+}
+
+/// `LASTSAVE`: the replicated time of the newest snapshot here, in seconds since 1970.
+pub(super) fn lastsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
+    let seconds = call.shared.status().snapshots.time_ms / 1_000;
+    call.reply().integer(i64::try_from(seconds).unwrap_or(i64::MAX));
     Ok(Outcome::Answered)
 }
 

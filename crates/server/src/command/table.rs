@@ -126,6 +126,12 @@ pub(crate) static COMMANDS: &[Spec] = &[
         ..plain("auth", -2, connection::auth)
     },
     Spec {
+        summary: "Takes a snapshot on this server, in the background.",
+        group: "server",
+        flags: ADMIN,
+        ..plain("bgsave", -1, server::bgsave)
+    },
+    Spec {
         summary: "A container for commands about connections.",
         since: "2.4.0",
         subcommands: CLIENT,
@@ -166,6 +172,12 @@ pub(crate) static COMMANDS: &[Spec] = &[
         group: "server",
         flags: &["loading", "stale"],
         ..plain("info", -1, info::info)
+    },
+    Spec {
+        summary: "Gives the time of this server's newest snapshot.",
+        group: "server",
+        flags: &["loading", "stale", "fast"],
+        ..plain("lastsave", 1, server::lastsave)
     },
     Spec { summary: "Gives the values of keys.", ..data("mget", -2, READ, ALL_KEYS, strings::mget) },
     Spec {

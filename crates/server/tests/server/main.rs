@@ -13,4 +13,5 @@ mod load;
 mod ports;
 mod redis_clients;
 mod scripts;
+mod snapshots;
 mod support;
