@@ -75,6 +75,9 @@ impl Cluster {
                 format!("--peer-listen=127.0.0.1:{peer_port}"),
                 format!("--peers={peers}"),
                 format!("--request-timeout={}ms", request_timeouts_ms[at]),
+                // As little as it can be: snapshots are taken all the time, and who was away gets one.
+                "--log-max=1MiB".to_owned(),
+                "--log-tail=16KiB".to_owned(),
                 // It ends with the test, however that ends.
                 "--exit-on-stdin-close".to_owned(),
             ];
