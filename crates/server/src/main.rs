@@ -11,11 +11,13 @@ mod file_disk;
 mod keeper_thread;
 mod listener;
 mod outbox;
+mod progress;
 mod replica_loop;
 mod server;
 mod shared;
 mod shell;
 mod transport;
+mod verify;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -45,6 +47,8 @@ enum Command {
     Get(shell::GetArgs),
     /// Has each server take a snapshot now, and waits for it
     Snapshot(shell::SnapshotArgs),
+    /// Checks every byte of a stopped server's folder, or of a snapshot file
+    Verify(verify::VerifyArgs),
     /// Shows the servers and their roles
     Status(shell::StatusArgs),
 }
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Append(args) => shell::append(args),
         Command::Get(args) => shell::get(args),
         Command::Snapshot(args) => shell::snapshot(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Status(args) => shell::status(&args),
     }
 }

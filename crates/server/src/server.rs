@@ -26,6 +26,7 @@ use crate::config::{Address, ServeConfig};
 use crate::disk_thread::DiskThread;
 use crate::file_disk::FileDisk;
 use crate::keeper_thread::KeeperThread;
+use crate::progress::Progress;
 use crate::replica_loop::{Ended, ReplicaLoop, now_ms};
 use crate::shared::{Connections, Counters, Inbox, Shared};
 use crate::transport::Peers;
@@ -157,7 +158,11 @@ fn open_folder(config: &ServeConfig) -> anyhow::Result<OpenFolder> {
         fresh_incarnation: quorate_storage::Incarnation(draw()?),
         segment_bytes: segment_bytes(config.log_bytes_max),
     };
-    let folder = Folder::open(disk.clone(), &folder_config).with_context(name)?;
+    let mut progress = Progress::new(format!("reading {}", name()), &|line| info!("{line}"));
+    let folder =
+        Folder::open_reporting(disk.clone(), &folder_config, &mut |done, total| progress.at(done, total))
+            .with_context(name)?;
+    drop(progress);
     check_members(&folder.identity, config)?;
     match folder.wal.outcome() {
         Outcome::Clean => {}

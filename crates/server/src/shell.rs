@@ -180,13 +180,14 @@ pub(crate) fn complain(text: &str) {
 /// `quorate status`: one line a server, plain text.
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
     /// The head of each column, and the field of `INFO` that it shows.
-    const COLUMNS: [(&str, &str); 10] = [
+    const COLUMNS: [(&str, &str); 11] = [
         ("ID", "raft_id"),
         ("ROLE", "raft_role"),
         ("TERM", "raft_term"),
         ("LEADER", "raft_leader"),
         ("COMMIT", "raft_commit"),
         ("APPLIED", "raft_applied"),
+        ("SNAPSHOT", "raft_snapshot"),
         ("KEYS", "quorate_keys"),
         ("SESSIONS", "quorate_sessions"),
         ("DIGEST", "quorate_digest"),

@@ -192,14 +192,20 @@ pub enum IdentityError {
 
 /// Reads the identity of the folder; `None` where there is none yet.
 pub fn load(disk: &dyn Disk, expected: NodeId) -> Result<Option<Identity>, IdentityError> {
+    match load_any(disk)? {
+        Some(identity) if identity.node != expected => {
+            Err(IdentityError::OtherNode { found: identity.node, expected })
+        }
+        identity => Ok(identity),
+    }
+}
+
+/// The same, whichever node it is.
+pub(crate) fn load_any(disk: &dyn Disk) -> Result<Option<Identity>, IdentityError> {
     if !disk.exists(IDENTITY_FILE)? {
         return Ok(None);
     }
-    let identity = decode(&read_file(disk, IDENTITY_FILE)?)?;
-    if identity.node != expected {
-        return Err(IdentityError::OtherNode { found: identity.node, expected });
-    }
-    Ok(Some(identity))
+    decode(&read_file(disk, IDENTITY_FILE)?).map(Some)
 }
 
 /// Stores the identity; durable when it returns. After an error the old one or the new one is there.

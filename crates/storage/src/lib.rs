@@ -19,6 +19,7 @@ mod sim_disk;
 mod sim_file;
 pub mod snapshot;
 mod usage;
+pub mod verify;
 mod wal;
 
 pub use disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};

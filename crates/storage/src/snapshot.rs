@@ -111,6 +111,24 @@ impl SnapshotFile {
         Self::open_as(disk, cluster, position, file_name(position))
     }
 
+    /// Opens a file that says itself what it is a snapshot of, unless its name does; verifies nothing. What it says is
+    /// under its checksums, so that to verify it is to verify that too.
+    pub fn open_named(disk: &dyn Disk, name: &str) -> Result<Self, DiskError> {
+        let file = disk.open(name)?;
+        let bytes = file.size()?;
+        let mut header = [0; HEADER_BYTES];
+        let length = usize::try_from(bytes).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
+        file.read_at(0, &mut header[..length])?;
+        let (cluster, claimed) = format::claims(&header);
+        let position = position_in(name, file_name).unwrap_or(claimed);
+        Ok(Self { cluster, position, name: name.to_owned(), bytes, file })
+    }
+
+    /// Whose state it is.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     fn open_as(
         disk: &dyn Disk,
         cluster: ClusterId,

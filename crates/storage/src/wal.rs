@@ -161,18 +161,8 @@ impl Wal {
     /// If `segment_bytes` is below [`SEGMENT_BYTES_MIN`].
     pub fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
         assert!(config.segment_bytes >= SEGMENT_BYTES_MIN, "segments below their smallest size");
-        let segments = segments(&*disk)?;
-        let mut scan = Scan::new(config.owner, config.snapshot, Usage::new(config.segment_bytes));
-        let (left_over, run) = segments.split_at(last_run(&segments));
-        left_over.iter().for_each(|number| scan.left_over(*number));
-        for number in run {
-            let bytes = read_file(&*disk, &LogOffset::new(*number, 0).file())?;
-            scan.segment(*number, bytes)?;
-        }
-        let recovered = match (scan.judge()?, config.if_missing) {
-            (Some(recovered), _) => recovered,
-            (None, IfMissing::Create) => return Self::create(disk, config),
-            (None, IfMissing::Refuse) => return Err(missing(segments.is_empty()).into()),
+        let Some(recovered) = read_log(&*disk, config, &mut |_| {})? else {
+            return Self::create(disk, config);
         };
         let holds_snapshot = recovered.holds_snapshot;
         let (mut wal, mut restored) = Self::resume(disk, config, recovered)?;
@@ -536,6 +526,29 @@ impl Wal {
     fn poison(&mut self, error: DiskError) -> WriteError {
         self.poisoned = true;
         WriteError::Failed(error)
+    }
+}
+
+/// Reads the log and judges it, and changes nothing; `None` where there is none yet. `progress` hears of the bytes of each
+/// segment that is read.
+pub(crate) fn read_log(
+    disk: &dyn Disk,
+    config: &WalConfig,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Recovered>, OpenError> {
+    let segments = segments(disk)?;
+    let mut scan = Scan::new(config.owner, config.snapshot, Usage::new(config.segment_bytes));
+    let (left_over, run) = segments.split_at(last_run(&segments));
+    left_over.iter().for_each(|number| scan.left_over(*number));
+    for number in run {
+        let bytes = read_file(disk, &LogOffset::new(*number, 0).file())?;
+        let length = bytes.len() as u64;
+        scan.segment(*number, bytes)?;
+        progress(length);
+    }
+    match (scan.judge()?, config.if_missing) {
+        (None, IfMissing::Refuse) => Err(missing(segments.is_empty()).into()),
+        (judged, _) => Ok(judged),
     }
 }
 

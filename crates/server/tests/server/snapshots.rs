@@ -212,3 +212,58 @@ fn a_snapshot_is_taken_when_one_is_asked_for() {
     assert_eq!(status, 1);
     assert!(err.contains(&nobody), "{err}");
 }
+
+#[test]
+fn every_byte_of_a_stopped_folder_and_of_a_snapshot_is_checked() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(folder.path());
+    let server = plan.start();
+    server.serving();
+    fill(&mut server.client(), 0..300, 100);
+    let address = format!("127.0.0.1:{}", plan.port);
+    assert_eq!(run(&["snapshot", "--servers", &address], b"").0, 0);
+    fill(&mut server.client(), 300..400, 100);
+    let data = folder.path().to_str().unwrap();
+    let (status, _, err) = run(&["verify", "--data", data], b"");
+    assert!(status == 1 && err.contains("in use"), "{status} {err}");
+    assert_eq!(server.stop().code(), Some(0));
+    let (status, out, err) = run(&["verify", "--data", data], b"");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.contains("100 keys") && out.ends_with(": whole\n"), "{out}");
+    let names = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let snapshot = names.into_iter().find(|path| path.extension().is_some_and(|end| end == "snap")).unwrap();
+    // Under any name, too.
+    let copy = TempDir::new().unwrap();
+    let copy = copy.path().join("copy");
+    std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    std::fs::copy(&snapshot, &copy).unwrap();
+    let (status, out, err) = run(&["verify", copy.to_str().unwrap()], b"");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.contains("copy: ") && out.contains("100 keys"), "{out}");
+    let whole = std::fs::read(&snapshot).unwrap();
+    for at in [0, 9, 20, 40, 60, 5_000, whole.len() - 30, whole.len() - 1] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        for (path, argument) in
+            [(&copy, vec!["verify", copy.to_str().unwrap()]), (&snapshot, vec!["verify", "--data", data])]
+        {
+            std::fs::write(path, &flipped).unwrap();
+            let (status, out, err) = run(&argument, b"");
+            assert_eq!((status, out.as_str()), (1, ""), "byte {at}");
+            assert!(err.contains(path.file_name().unwrap().to_str().unwrap()), "byte {at}: {err}");
+        }
+    }
+    std::fs::write(&snapshot, &whole).unwrap();
+    assert_eq!(run(&["verify", "--data", data], b"").0, 0);
+    let log = Path::new(data).join("log-0000000001");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[3_000] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let (status, _, err) = run(&["verify", "--data", data], b"");
+    assert!(status == 1 && err.contains("log-0000000001"), "{status} {err}");
+    for wrong in [&["verify"][..], &["verify", "--data", data, "x"]] {
+        assert_eq!(run(wrong, b"").0, 2);
+    }
+    let (status, _, err) = run(&["verify", "--data", "/nowhere/at/all"], b"");
+    assert!(status == 1 && err.contains("no such folder"), "{status} {err}");
+}

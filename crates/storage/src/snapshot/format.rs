@@ -266,6 +266,13 @@ impl Walk {
     }
 }
 
+/// What a header says it is of, believed or not. A cluster 0, which cannot be, becomes another that will not fit.
+pub(crate) fn claims(header: &[u8; HEADER_BYTES]) -> (ClusterId, Position) {
+    let position = Position::new(Term(u64_at(header, 32)), Index(u64_at(header, 40)));
+    let cluster = ClusterId::new(cluster_in(header).max(1)).expect("not 0");
+    (cluster, position)
+}
+
 /// The cluster that a file names, whatever else is in it; 0 if it is too short for one.
 pub(crate) fn cluster_in(file: &[u8]) -> u128 {
     file.get(16..32).map_or(0, |bytes| u128::from_le_bytes(bytes.try_into().expect("16 bytes")))

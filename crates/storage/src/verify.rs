@@ -1,0 +1,96 @@
+//! Checks every byte of the folder of a node that is stopped, and changes nothing. Knows nothing of what the state is.
+
+use quorate_raft::{Entry, Position};
+
+use crate::disk::{Disk, DiskError};
+use crate::folder::FolderError;
+use crate::identity::{self, Identity};
+use crate::recovery::Outcome;
+use crate::segment::segments;
+use crate::snapshot::{self, SnapshotFile};
+use crate::wal::{IfMissing, SEGMENT_BYTES_DEFAULT, WalConfig, read_log};
+use crate::{LogOffset, SnapshotError};
+
+/// What a folder holds, all of it as it was written.
+#[derive(Debug)]
+pub struct Verified {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Its complete snapshots, the oldest first: position and bytes.
+    pub snapshots: Vec<(Position, u64)>,
+    /// The first entry of the log, and how many there are.
+    pub entries: Option<(Position, usize)>,
+    /// How the log ends.
+    pub outcome: Outcome,
+}
+
+/// Verifies the folder; `None` where it is empty. `progress` hears how many of its bytes are done.
+///
+/// Files that mean nothing are not read: what was being taken or received, and what a deletion has left over.
+///
+/// # Errors
+/// If a server runs on it, or would refuse it; and if any of its snapshots is damaged.
+pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Option<Verified>, FolderError> {
+    let _lock = disk.lock().map_err(|error| match error.is_in_use() {
+        true => FolderError::InUse,
+        false => FolderError::Disk(error),
+    })?;
+    let positions = snapshot::list(disk)?;
+    let numbers = segments(disk)?;
+    let Some(identity) = identity::load_any(disk)? else {
+        let is_empty = positions.is_empty() && numbers.is_empty();
+        return if is_empty { Ok(None) } else { Err(FolderError::IdentityMissing) };
+    };
+    let names = positions.iter().map(|position| snapshot::file_name(*position));
+    let names = names.chain(numbers.iter().map(|number| LogOffset::new(*number, 0).file()));
+    let sizes: Result<Vec<u64>, DiskError> = names.map(|name| disk.open(&name)?.size()).collect();
+    let (total, mut done) = (sizes?.iter().sum(), 0);
+    let mut snapshots = Vec::new();
+    let Some(cluster) = identity.cluster() else {
+        // One that is not founded must have none, and says so.
+        snapshot::newest(disk, None, progress)?;
+        return verify_log(disk, identity, snapshots, &mut |bytes| progress(bytes, total)).map(Some);
+    };
+    for position in positions {
+        let file = SnapshotFile::open(disk, cluster, position)?;
+        file.verify(&mut |bytes, _| progress(done + bytes, total))?;
+        done += file.bytes();
+        snapshots.push((position, file.bytes()));
+    }
+    let mut segment = |bytes: u64| {
+        done += bytes;
+        progress(done, total);
+    };
+    verify_log(disk, identity, snapshots, &mut segment).map(Some)
+}
+
+fn verify_log(
+    disk: &dyn Disk,
+    identity: Identity,
+    snapshots: Vec<(Position, u64)>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verified, FolderError> {
+    let config = WalConfig {
+        owner: identity.incarnation,
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+        if_missing: if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse },
+        snapshot: snapshots.last().map_or(Position::ZERO, |(position, _)| *position),
+    };
+    let recovered = read_log(disk, &config, progress)?;
+    let (outcome, entries): (_, &[Entry]) =
+        recovered.as_ref().map_or((Outcome::Clean, &[]), |log| (log.outcome, &log.entries));
+    let entries = entries.first().map(|first| (first.position, entries.len()));
+    Ok(Verified { identity, snapshots, entries, outcome })
+}
+
+/// Verifies one snapshot file, whatever its name; returns what it is, open. `progress` hears how many of its bytes are
+/// done.
+pub fn file(
+    disk: &dyn Disk,
+    name: &str,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<SnapshotFile, SnapshotError> {
+    let file = SnapshotFile::open_named(disk, name)?;
+    file.verify(progress)?;
+    Ok(file)
+}
