@@ -12,6 +12,15 @@ use tempfile::TempDir;
 
 use crate::support::{Client, Cluster, Plan, bulk, ok, run, wait_for};
 
+/// Tells threads that it is over when it is dropped, also by a failure: or a scope would wait for them for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The smallest log that a server takes.
 const SMALL_LOG: [&str; 2] = ["--log-max", "1MiB"];
 
@@ -104,6 +113,7 @@ fn servers_killed_while_they_write_snapshots_lose_nothing() {
             })
         };
         let clerks: Vec<_> = (0..CLERKS).map(clerk).collect();
+        let until = Over(&over);
         for kill in 0..KILLS {
             let at = kill % 3;
             let data = cluster.plans[at].data.clone();
@@ -114,7 +124,7 @@ fn servers_killed_while_they_write_snapshots_lose_nothing() {
             cluster.restart(at);
             cluster.server(at).serving();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         clerks.into_iter().map(|clerk| clerk.join().unwrap()).collect()
     });
     for at in 0..3 {
@@ -170,10 +180,11 @@ fn a_server_that_was_away_for_longer_than_the_log_gets_a_snapshot_while_clients_
             }
             number - 6_000
         });
+        let until = Over(&over);
         cluster.restart(away);
         let mut back = cluster.server(away).client();
         wait_for("a snapshot", || (number(&mut back, "quorate_snapshots_installed") > 0).then_some(()));
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         println!("{} writes meanwhile", writer.join().unwrap());
     });
     same_digests(&cluster);
