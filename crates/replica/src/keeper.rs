@@ -11,6 +11,7 @@ use quorate_storage::{
 };
 
 use crate::machine::Machine;
+use crate::sabotage::Bug;
 use crate::snapshot::{Blocks, Image, LoadError, Loader};
 use crate::transfer::{SnapshotJob, SnapshotNews};
 
@@ -70,7 +71,7 @@ pub struct Keeper {
     jobs: VecDeque<SnapshotJob>,
     writing: Option<Writing>,
     receiving: Option<(ClusterId, SnapshotReceiver)>,
-    /// The snapshot that was read last for somebody else.
+    /// The snapshot that was read last for somebody else, verified.
     reading: Option<SnapshotFile>,
 }
 
@@ -105,8 +106,12 @@ impl Keeper {
             Some(SnapshotJob::Receive { cluster, last }) => self.receive(cluster, last),
             Some(SnapshotJob::Store { last, offset, bytes }) => self.store(last, offset, &bytes),
             Some(SnapshotJob::Read { to, cluster, last, offset, length }) => {
-                let piece = self.read(cluster, last, offset, length)?;
-                Ok(Worked::Done(SnapshotNews::Read { to, last, offset, piece }))
+                let news = match self.read(cluster, last, offset, length) {
+                    Ok(piece) => SnapshotNews::Read { to, last, offset, piece },
+                    Err(SnapshotError::Disk(error)) => return Err(error),
+                    Err(error) => SnapshotNews::Rotten { to, last, offset, why: error.to_string() },
+                };
+                Ok(Worked::Done(news))
             }
             None => self.write_on(),
         }
@@ -166,6 +171,11 @@ impl Keeper {
         };
         match receiver.chunk(offset, piece) {
             Ok(_) if receiver.is_complete() => self.complete(cluster, receiver),
+            // Refused at one place twice: another way or another sender may do better, once it is offered again.
+            Err(error @ SnapshotError::Damaged { .. }) if receiver.received() == 0 => {
+                receiver.abandon()?;
+                failed(last, error)
+            }
             // What was verified stays, and what did not fit is asked for again.
             Ok(_) | Err(SnapshotError::Damaged { .. }) => {
                 let bytes = receiver.received();
@@ -194,21 +204,29 @@ impl Keeper {
         }
     }
 
+    /// A transfer begins with a snapshot that is verified whole, also one that was refused on the other side and begins
+    /// again: what has rotted since it was written never travels twice.
     fn read(
         &mut self,
         cluster: ClusterId,
         last: Position,
         offset: u64,
         length: usize,
-    ) -> Result<Option<(u64, Bytes)>, DiskError> {
-        if self.reading.as_ref().is_none_or(|file| file.position() != last) {
-            if !self.disk.exists(&quorate_storage::snapshot::file_name(last))? {
-                return Ok(None);
+    ) -> Result<Option<(u64, Bytes)>, SnapshotError> {
+        let open = self.reading.take().filter(|file| offset > 0 && file.position() == last);
+        let file = match open {
+            Some(file) => file,
+            None if !self.disk.exists(&quorate_storage::snapshot::file_name(last))? => return Ok(None),
+            None => {
+                let file = SnapshotFile::open(&*self.disk, cluster, last)?;
+                if !Bug::ServesRottenSnapshots.is_put_back() {
+                    file.verify(&mut |_, _| {})?;
+                }
+                file
             }
-            self.reading = Some(SnapshotFile::open(&*self.disk, cluster, last)?);
-        }
-        let Some(file) = &self.reading else { return Ok(None) };
-        Ok(Some((file.bytes(), file.read_at(offset, length)?)))
+        };
+        let piece = file.read_at(offset, length)?;
+        Ok(Some((self.reading.insert(file).bytes(), piece)))
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Bug {
     SnapshotWithoutSessions,
     /// A snapshot does not hold keys and values.
     SnapshotWithoutData,
+    /// A snapshot is given to others without a look at whether it has rotted.
+    ServesRottenSnapshots,
 }
 
 impl Bug {

@@ -54,7 +54,7 @@ pub enum SnapshotJob {
         /// The piece.
         bytes: Bytes,
     },
-    /// Read a piece of an own complete snapshot; then step [`SnapshotNews::Read`].
+    /// Read a piece of an own complete snapshot; then step [`SnapshotNews::Read`] or [`SnapshotNews::Rotten`].
     Read {
         /// For whom.
         to: NodeId,
@@ -98,6 +98,17 @@ pub enum SnapshotNews {
         offset: u64,
         /// Bytes of the whole snapshot, and the piece.
         piece: Option<(u64, Bytes)>,
+    },
+    /// An own complete snapshot is not what was written any more, and nothing of it is given to others.
+    Rotten {
+        /// Who had asked for a piece.
+        to: NodeId,
+        /// The last position that the snapshot stands for.
+        last: Position,
+        /// Where the piece was to begin.
+        offset: u64,
+        /// What is wrong with it.
+        why: String,
     },
     /// It could not be taken, or what came of it was wrong; nothing of it counts, and the disk is as it was.
     Failed {
@@ -155,6 +166,8 @@ pub(crate) struct Transfers {
     /// Taking one failed: not before this time again.
     not_before_ms: u64,
     fetching: Option<Fetching>,
+    /// The last own snapshot that was found rotten.
+    rotten: Option<Position>,
     /// Servers for which a piece is being read.
     reading: BTreeSet<NodeId>,
 }
@@ -196,8 +209,12 @@ impl Transfers {
 
     /// Whether a snapshot is due; none while one is being taken.
     pub(crate) fn is_due(&self, now_ms: u64, log_bytes_max: u64) -> bool {
-        let is_due = self.log_bytes > log_bytes_max && now_ms >= self.not_before_ms;
-        self.taking.is_none() && (is_due || self.is_asked_for)
+        self.is_asked_for && self.taking.is_none() || self.log_bytes > log_bytes_max && self.may_take(now_ms)
+    }
+
+    /// Whether one may be taken at once.
+    pub(crate) fn may_take(&self, now_ms: u64) -> bool {
+        self.taking.is_none() && now_ms >= self.not_before_ms
     }
 
     /// It was due, and there is nothing that no snapshot stands for.
@@ -303,6 +320,12 @@ impl Transfers {
     /// The piece was read.
     pub(crate) fn served(&mut self, to: NodeId) {
         self.reading.remove(&to);
+    }
+
+    /// Nothing was read, because the snapshot is rotten. Says whether that is news.
+    pub(crate) fn rotten(&mut self, to: NodeId, last: Position) -> bool {
+        self.served(to);
+        self.rotten.replace(last) != Some(last)
     }
 
     /// Something went wrong. A transfer begins anew when the leader offers a snapshot again.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use quorate_raft::{Index, NodeId, Payload, Restored, Role};
@@ -10,11 +11,13 @@ use quorate_replica::command::{
     Command, Condition, Operation, Query, Reply, ReplyError, Seq, SessionId, Write,
 };
 use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits};
-use quorate_replica::replica::{DiskWrite, Notice};
+use quorate_replica::keeper::Keeper;
+use quorate_replica::replica::{Compaction, DiskWrite, Notice};
+use quorate_replica::transfer::SnapshotJob;
 use quorate_replica::value::Value;
-use quorate_replica::wire::{self, PeerEnvelope};
-use quorate_replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};
-use quorate_storage::{Identity, Incarnation};
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_replica::{Actions, Answer, Config, ConnectionId, Event, Machine, Replica, Request, Standing};
+use quorate_storage::{Identity, Incarnation, SimDisk};
 
 struct Server {
     replica: Replica,
@@ -23,6 +26,11 @@ struct Server {
     log: Restored,
     answers: Vec<Answer>,
     notices: Vec<Notice>,
+    /// What is to be done to snapshots, and was not begun.
+    jobs: VecDeque<SnapshotJob>,
+    keeper: Keeper,
+    /// Where snapshots are.
+    files: SimDisk,
 }
 
 struct Cluster {
@@ -31,6 +39,10 @@ struct Cluster {
     cut: BTreeSet<NodeId>,
     now_ms: u64,
     starts: u64,
+    /// Of every piece of a snapshot that was asked for, where it begins.
+    pieces: Vec<u64>,
+    /// Of every server that starts: bytes of the log, of its tail behind a snapshot, and of a snapshot in one message.
+    bytes_max: (u64, u64, usize),
 }
 
 fn id(number: u64) -> NodeId {
@@ -49,6 +61,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             now_ms: 1_000_000,
             starts: 0,
+            pieces: Vec::new(),
+            bytes_max: (1 << 30, 0, 100),
         };
         for number in 1..=size {
             let identity = Identity::new(id(number), Incarnation(100 + number));
@@ -58,11 +72,23 @@ impl Cluster {
     }
 
     fn start(&mut self, size: u64, identity: Identity, log: Restored) {
+        self.start_on(size, identity, log, SimDisk::new(), None);
+    }
+
+    fn start_on(
+        &mut self,
+        size: u64,
+        identity: Identity,
+        log: Restored,
+        files: SimDisk,
+        machine: Option<Box<Machine>>,
+    ) {
         self.starts += 1;
         let node = identity.node;
         let members = (1..=size).map(id).collect();
-        let config = Config::new(node, members, self.starts, self.starts);
-        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), None, self.now_ms);
+        let mut config = Config::new(node, members, self.starts, self.starts);
+        (config.log_bytes_max, config.log_tail_bytes, config.snapshot_chunk_bytes) = self.bytes_max;
+        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), machine, self.now_ms);
         let server = Server {
             replica,
             identity,
@@ -70,6 +96,9 @@ impl Cluster {
             log,
             answers: Vec::new(),
             notices: Vec::new(),
+            jobs: VecDeque::new(),
+            keeper: Keeper::new(Arc::new(files.clone()), self.starts),
+            files,
         };
         self.servers.insert(node, server);
         self.perform(node, actions);
@@ -87,10 +116,23 @@ impl Cluster {
         server.disk.extend(actions.persist);
         server.answers.extend(actions.answers);
         server.notices.extend(actions.notices);
+        server.jobs.extend(actions.snapshot_jobs);
         self.network.extend(actions.send);
         if let Some(identity) = actions.store_identity {
             server.identity = identity;
             self.step(node, Event::IdentityStored);
+        }
+        if let Some(Compaction { snapshot, through }) = actions.compact {
+            // Writes that are under way come first, as on a disk.
+            while self.sync(node) {}
+            let server = self.servers.get_mut(&node).unwrap();
+            assert!(quorate_storage::snapshot::list(&server.files).unwrap().contains(&snapshot));
+            server.log.snapshot = snapshot;
+            server.log.entries.retain(|entry| {
+                let leaves = entry.position.index <= through;
+                server.log.base = if leaves { entry.position } else { server.log.base };
+                !leaves
+            });
         }
     }
 
@@ -99,6 +141,10 @@ impl Cluster {
         let Some(write) = server.disk.pop_front() else { return false };
         if let Some(hard_state) = write.hard_state {
             server.log.hard_state = hard_state;
+        }
+        if let Some(position) = write.reset_to {
+            (server.log.base, server.log.snapshot) = (position, position);
+            server.log.entries.clear();
         }
         if let Some(first) = write.entries.first() {
             server.log.entries.retain(|entry| entry.position.index < first.position.index);
@@ -120,6 +166,9 @@ impl Cluster {
                 wire::encode(&envelope, &mut frame);
                 let decoded = wire::decode(&frame.freeze()).unwrap();
                 assert_eq!(decoded, envelope);
+                if let PeerMessage::FetchSnapshot { offset, .. } = &decoded.message {
+                    self.pieces.push(*offset);
+                }
                 self.step(decoded.to, Event::Peer(decoded));
             }
             let nodes: Vec<NodeId> = self.servers.keys().copied().collect();
@@ -172,11 +221,7 @@ impl Cluster {
     }
 
     fn digests(&self) -> BTreeSet<u64> {
-        self.servers
-            .values()
-            .filter_map(|server| server.replica.machine())
-            .map(quorate_replica::Machine::digest)
-            .collect()
+        self.servers.values().filter_map(|server| server.replica.machine()).map(Machine::digest).collect()
     }
 }
 
@@ -553,3 +598,5 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
 mod bounds;
 #[path = "cluster/impostors.rs"]
 mod impostors;
+#[path = "cluster/snapshots.rs"]
+mod snapshots;

@@ -12,6 +12,11 @@ use crate::network::HostIndex;
 use crate::schedule::MS;
 use crate::world::{Happening, Phase, World};
 
+/// Whether this is the name of a complete snapshot.
+fn is_complete(name: &str) -> bool {
+    name.starts_with("snapshot-") && name.ends_with(".snap")
+}
+
 impl World {
     /// Servers that are not lost.
     pub(crate) fn living(&self) -> impl Iterator<Item = (HostIndex, &Host)> {
@@ -112,7 +117,7 @@ impl World {
         self.stop_after_failed_sync(host)
     }
 
-    /// One bit turns, in what is known to be synced of the log or in the identity. (That rot of a log's very last write,
+    /// One bit turns, in what is known to be synced of the log, in a complete snapshot or in the identity. (That rot of a log's very last write,
     /// before anything says that it was synced, looks like a torn tail is an assumption that storage states.)
     pub(crate) fn turn_a_bit(&mut self, host: HostIndex) {
         if !self.may_be_lost(host) {
@@ -126,13 +131,17 @@ impl World {
             let sound = match LogOffset::segment_of(&name) {
                 Some(segment) if segment > claimed.segment => 0,
                 Some(segment) if segment == claimed.segment => claimed.offset,
-                // Snapshots are verified when they are loaded; what becomes of one that rots later is still to be built.
-                None if name != IDENTITY_FILE => 0,
+                // What is not complete is nothing that anything rests on.
+                None if name != IDENTITY_FILE && !is_complete(&name) => 0,
                 Some(_) | None => size,
             };
             (sound > 0).then_some((name, sound))
         });
-        let files: Vec<(String, u64)> = files.collect();
+        let mut files: Vec<(String, u64)> = files.collect();
+        // Among many segments the few snapshots would hardly ever be hit.
+        if self.chance.faults.chance(0.5) && files.iter().any(|(name, _)| is_complete(name)) {
+            files.retain(|(name, _)| is_complete(name));
+        }
         let (name, size) = &files[self.chance.faults.below(files.len() as u64) as usize];
         let (offset, bit) = (self.chance.faults.below(*size), self.chance.faults.below(8) as u8);
         disk.flip_bit(name, offset, bit);

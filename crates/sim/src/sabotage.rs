@@ -10,7 +10,7 @@ use std::fmt;
 
 use quorate_storage::DiskBug;
 
-pub use catalog::{PENDING, SABOTAGES};
+pub use catalog::SABOTAGES;
 
 use crate::options::Options;
 use crate::prng::Prng;

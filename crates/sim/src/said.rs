@@ -94,7 +94,10 @@ impl fmt::Display for Told<'_> {
             SnapshotNews::Complete { last, .. } => write!(f, "snapshot {last} is complete"),
             SnapshotNews::Read { to, last, offset, piece } => {
                 let bytes = piece.as_ref().map_or(0, |(_, bytes)| bytes.len());
-                write!(f, "snapshot {last}: {bytes} bytes from {offset} on for n{to}")
+                write!(f, "snapshot {last}: {bytes} bytes from {offset} on for {to}")
+            }
+            SnapshotNews::Rotten { to, last, offset: _, why } => {
+                write!(f, "snapshot {last} for {to} is rotten: {why}")
             }
             SnapshotNews::Failed { last, why } => write!(f, "snapshot {last} failed: {why}"),
         }

@@ -30,6 +30,14 @@ impl Member {
         self.transfers.status()
     }
 
+    /// The newest snapshot here is rotten, while the state is not: that is written again, over it where nothing was applied
+    /// since. Until then this server cannot start again.
+    fn replace_snapshot(&mut self, out: &mut Outbox) {
+        if self.transfers.may_take(self.uptime_ms) {
+            self.transfers.take(self.machine.image(), out);
+        }
+    }
+
     pub(crate) fn snapshot_news(&mut self, news: SnapshotNews, out: &mut Outbox) {
         match news {
             SnapshotNews::Taken(position) => {
@@ -53,6 +61,17 @@ impl Member {
                 self.transfers.served(to);
                 let (total, bytes) = piece.unwrap_or_default();
                 out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
+            }
+            SnapshotNews::Rotten { to, last, offset, why } => {
+                let (total, bytes) = Default::default();
+                out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
+                if self.transfers.rotten(to, last) {
+                    let text = format!("{why}. This server still has the state, and writes it anew");
+                    out.actions.notices.push(Notice::Warn(text));
+                }
+                if last == self.node.snapshot() {
+                    self.replace_snapshot(out);
+                }
             }
             SnapshotNews::Failed { last, why } => {
                 self.transfers.failed(last, &why, self.uptime_ms);

@@ -7,15 +7,6 @@ use quorate_storage::sabotage::Bug as log;
 
 use super::{Bug, Sabotage, weather};
 
-/// Those that need something that does not exist yet: the name, and what is missing.
-pub const PENDING: &[(&str, &str)] = &[
-    ("snapshot-without-sessions", "snapshots"),
-    ("snapshot-without-data", "snapshots"),
-    ("snapshot-over-newer", "snapshots"),
-    ("snapshot-and-log-disagree", "snapshots"),
-    ("purged-log-to-send", "snapshots"),
-];
-
 /// Those that can be put back.
 pub const SABOTAGES: &[Sabotage] = &[
     Sabotage {
@@ -203,5 +194,59 @@ pub const SABOTAGES: &[Sabotage] = &[
         about: "recovery trusts bytes that were never synced",
         bug: Bug::Disk(DiskBug::TrustsWhatItReads),
         weather: weather::power_cuts,
+    },
+    Sabotage {
+        name: "snapshot-without-sessions",
+        about: "a snapshot does not hold the sessions",
+        bug: Bug::Replica(replica::SnapshotWithoutSessions),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "snapshot-without-data",
+        about: "a snapshot does not hold keys and values",
+        bug: Bug::Replica(replica::SnapshotWithoutData),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "snapshot-over-newer",
+        about: "a snapshot is installed although more than it says has been applied",
+        bug: Bug::Raft(raft::InstallsOverNewer),
+        weather: weather::slow_transfers,
+    },
+    Sabotage {
+        name: "purged-log-to-send",
+        about: "a leader whose log does not reach back far enough sends from where it begins",
+        bug: Bug::Raft(raft::ProbesWithPurgedLog),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "snapshot-and-log-disagree",
+        about: "a log that does not hold the snapshot's position is gone on with",
+        bug: Bug::Log(log::KeepsLogWithoutSnapshot),
+        weather: weather::slow_transfers,
+    },
+    Sabotage {
+        name: "snapshot-content-not-synced",
+        about: "a snapshot gets its name before its content is synced",
+        bug: Bug::Log(log::NamesSnapshotBeforeContent),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "snapshot-name-not-synced",
+        about: "a snapshot's name is not synced before the log is compacted",
+        bug: Bug::Log(log::NamesSnapshotWithoutSync),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "segments-before-header",
+        about: "segments are deleted before the header that repeats their vote is synced",
+        bug: Bug::Log(log::DeletesBeforeHeader),
+        weather: weather::snapshots,
+    },
+    Sabotage {
+        name: "rotten-snapshot-served",
+        about: "a snapshot is given to others without a look at whether it has rotted",
+        bug: Bug::Replica(replica::ServesRottenSnapshots),
+        weather: weather::rotten_snapshots,
     },
 ];

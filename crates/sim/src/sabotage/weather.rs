@@ -220,3 +220,50 @@ pub(super) fn different_flags(options: &mut Options, prng: &mut Prng) {
     light(options, prng);
     options.faults.flags.limits_differ = true;
 }
+
+/// Snapshots are taken all the time, nothing is kept behind them, and who was away for a little needs one; it comes in
+/// many pieces. Power fails at any of a disk's operations.
+pub(super) fn snapshots(options: &mut Options, prng: &mut Prng) {
+    power_cuts(options, prng);
+    if options.nodes == 1 {
+        options.nodes = 3;
+    }
+    options.host.log_bytes_max = prng.between(500, 4_000);
+    options.host.log_tail_bytes = 0;
+    options.host.snapshot_chunk_bytes = prng.between(100, 1_000) as usize;
+    options.workload.think_max = options.workload.think_max.min(30 * MS);
+    options.faults.partition = Some(prng.between(500, 3_000) * MS);
+    options.faults.leader_crash = Some(prng.between(1_000, 4_000) * MS);
+}
+
+/// Snapshots are on their way for so long that logs overtake them: some servers keep long logs and lead in turn.
+pub(super) fn slow_transfers(options: &mut Options, prng: &mut Prng) {
+    snapshots(options, prng);
+    options.host.log_tail_bytes = prng.between(0, 3_000);
+    options.host.snapshot_chunk_bytes = prng.between(50, 300) as usize;
+    options.faults.lasts_max = prng.between(300, 2_000) * MS;
+    options.network.tail = 0.1;
+    options.network.delay_cap = prng.between(50, 1_000) * MS;
+}
+
+/// Bits turn in snapshots that nothing newer takes the place of for long, while servers are cut off and need one.
+pub(super) fn rotten_snapshots(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    options.nodes = 5;
+    options.faults = FaultOptions {
+        rot: Some(1_500 * MS),
+        partition: Some(SECOND),
+        lasts_min: 2 * SECOND,
+        lasts_max: 9 * SECOND,
+        ..FaultOptions::default()
+    };
+    options.faults_last = 10 * SECOND;
+    options.network = options.network.without_faults();
+    options.host.crash_at_effect = 0.0;
+    options.host.log_bytes_max = 6_000;
+    options.host.log_tail_bytes = 0;
+    options.workload.clerks = 3;
+    options.workload.pipeliners = 0;
+    options.workload.think_max = 40 * MS;
+    options.workload.operations_max = Some(200);
+}
