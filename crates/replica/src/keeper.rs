@@ -10,6 +10,8 @@ use quorate_storage::{
     ClusterId, Disk, DiskError, SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter,
 };
 
+use quorate_storage::snapshot::is_possible;
+
 use crate::machine::Machine;
 use crate::sabotage::Bug;
 use crate::snapshot::{Blocks, Image, LoadError, Loader};
@@ -153,6 +155,10 @@ impl Keeper {
 
     fn receive(&mut self, cluster: ClusterId, last: Position) -> Result<Worked, DiskError> {
         self.receiving = None;
+        if !is_possible(last) {
+            let why = "no snapshot can be of this position".to_owned();
+            return Ok(Worked::Done(SnapshotNews::Failed { last, why }));
+        }
         match SnapshotReceiver::open(Arc::clone(&self.disk), cluster, last) {
             Ok(receiver) if receiver.is_complete() => self.complete(cluster, receiver),
             Ok(receiver) => {
@@ -191,16 +197,22 @@ impl Keeper {
 
     fn complete(&mut self, cluster: ClusterId, receiver: SnapshotReceiver) -> Result<Worked, DiskError> {
         let last = receiver.position();
-        let file = match receiver.finish() {
-            Ok(file) => file,
-            Err(error) => return failed(last, error),
+        // Before it has its name: the next start would drop the log for a snapshot that nobody here can load.
+        let loaded = match receiver.file() {
+            Ok(file) => load(&file, cluster, self.seed),
+            Err(error) => Err(error.into()),
         };
-        match load(&file, cluster, self.seed) {
-            Ok(machine) => Ok(Worked::Done(SnapshotNews::Complete { last, machine })),
-            Err(RestoreError::File(error)) => failed(last, error),
-            Err(error @ RestoreError::Content { .. }) => {
-                Ok(Worked::Done(SnapshotNews::Failed { last, why: error.to_string() }))
+        let machine = match loaded {
+            Ok(machine) => machine,
+            Err(RestoreError::File(SnapshotError::Disk(error))) => return Err(error),
+            Err(error) => {
+                receiver.abandon()?;
+                return Ok(Worked::Done(SnapshotNews::Failed { last, why: error.to_string() }));
             }
+        };
+        match receiver.finish() {
+            Ok(_) => Ok(Worked::Done(SnapshotNews::Complete { last, machine })),
+            Err(error) => failed(last, error),
         }
     }
 

@@ -17,8 +17,8 @@ use crate::snapshot::Image;
 use crate::status::SnapshotStatus;
 use crate::wire::{PEER_FRAME_BYTES_MAX, PeerMessage};
 
-/// Bytes of a snapshot in one message, at most and unless configured. One is asked for in a tick at most, so a transfer takes no more than 25 MiB/s from
-/// those who are served meanwhile.
+/// Bytes of a snapshot in one message, at most and unless configured. One is asked for in a tick at most, so a transfer
+/// takes no more than 25 MiB/s from those who are served meanwhile.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Milliseconds after which a piece that has not come is asked for again.
 const ASK_AGAIN_MS: u64 = 500;
@@ -168,10 +168,14 @@ pub(crate) struct Transfers {
     fetching: Option<Fetching>,
     /// The last own snapshot that was found rotten.
     rotten: Option<Position>,
+    /// Fetching one failed: not before this time again.
+    fetch_not_before_ms: u64,
     /// Servers for which a piece is being read.
     reading: BTreeSet<NodeId>,
 }
 
+/// Milliseconds after a snapshot that was fetched in vain until the next try: all of it may have to come anew.
+const FETCH_AGAIN_MS: u64 = 2_000;
 /// Milliseconds after a snapshot that could not be taken until the next try.
 const TAKE_AGAIN_MS: u64 = 10_000;
 
@@ -247,7 +251,10 @@ impl Transfers {
         let Some(cluster) = out.cluster else { return };
         match &mut self.fetching {
             Some(fetching) if fetching.last == last => fetching.from = from,
+            // While a piece is being stored nobody else can be blamed, however long this server's disk takes.
+            Some(fetching) if fetching.is_storing => {}
             Some(fetching) if now_ms.saturating_sub(fetching.progress_ms) < GIVE_UP_MS => {}
+            None if now_ms < self.fetch_not_before_ms => {}
             _ => {
                 let progress_ms = now_ms;
                 let (stored, asked_ms) = (None, None);
@@ -303,6 +310,10 @@ impl Transfers {
     /// The state machine is what a snapshot says: no applied entry is left that none stands for.
     pub(crate) fn installed(&mut self, time_ms: u64) {
         self.log_bytes = 0;
+        // What is being taken covers nothing of what comes.
+        if let Some(taking) = &mut self.taking {
+            taking.covered = 0;
+        }
         self.history.installed += 1;
         self.history.failure.clear();
         self.history.time_ms = time_ms;
@@ -335,7 +346,9 @@ impl Transfers {
         if self.taking.take_if(|taking| taking.position == last).is_some() {
             self.not_before_ms = now_ms + TAKE_AGAIN_MS;
         }
-        self.fetching.take_if(|fetching| fetching.last == last);
+        if self.fetching.take_if(|fetching| fetching.last == last).is_some() {
+            self.fetch_not_before_ms = now_ms + FETCH_AGAIN_MS;
+        }
     }
 }
 

@@ -289,7 +289,7 @@ fn matches(
 /// all in the snapshot then, or was never committed.
 fn is_ahead(ledger: &HostLedger, unsynced: &VecDeque<Written>, restored: &Restored, snapshot: Chain) -> bool {
     let is_empty = restored.base == restored.snapshot && restored.entries.is_empty();
-    let held = ledger.durable_log.chain_at(restored.snapshot.index) == Some(snapshot);
+    let held = ledger.durable_log.holds(restored.snapshot.index, Some(snapshot));
     let hard_states = unsynced.iter().filter_map(|written| written.hard_state);
     let mut hard_states = std::iter::once(ledger.durable_hard_state).chain(hard_states);
     is_empty && !held && hard_states.any(|hard_state| hard_state == restored.hard_state)

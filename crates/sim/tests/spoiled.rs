@@ -97,6 +97,23 @@ fn a_leader_without_a_committed_entry_is_refused() {
     refused(invariants.stepped(view(2, Role::Leader, 2, 0, 2)), "leader completeness");
 }
 
+/// A log that begins behind a snapshot, and later behind an older one, has lost what it held.
+#[test]
+fn a_log_that_falls_back_to_an_older_snapshot_is_refused() {
+    let mut invariants = three(3);
+    invariants.stepped(view(0, Role::Leader, 1, 2, 2)).unwrap();
+    let behind = |index: u64, entries: Vec<Entry>| {
+        let base = Position::new(Term(1), Index(index));
+        let hard_state = HardState { term: Term(1), vote: None };
+        Restored { hard_state, base, entries, snapshot: base }
+    };
+    invariants.restarted(0, &behind(2, Vec::new())).unwrap();
+    invariants.wrote(0, &write(None, vec![entry(3, 1, "c")])).unwrap();
+    invariants.synced(0, 1);
+    invariants.restarted(0, &behind(2, vec![entry(3, 1, "c")])).unwrap();
+    refused(invariants.restarted(0, &behind(1, Vec::new())), "recovery");
+}
+
 #[test]
 fn states_that_differ_at_one_index_are_refused() {
     let mut invariants = three(2);

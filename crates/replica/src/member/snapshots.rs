@@ -1,7 +1,7 @@
 //! A member and its snapshots: when one is taken, what the log may lose for it, and what happens when one takes the place
 //! of the state. How they travel is in [`crate::transfer`].
 
-use quorate_raft::{Index, Input, Position};
+use quorate_raft::{Input, Position};
 
 use super::Member;
 use crate::replica::{Compaction, Notice, Outbox};
@@ -52,7 +52,8 @@ impl Member {
                 self.loaded = Some(machine);
                 self.step(Input::Install { last }, out);
                 // Not installed if as much is applied here already.
-                self.loaded = None;
+                let unused = self.loaded.take();
+                out.actions.snapshot_jobs.extend(unused.map(SnapshotJob::Forget));
                 if self.node.snapshot() == last {
                     self.compact(last, out);
                 }
@@ -82,19 +83,15 @@ impl Member {
 
     /// A snapshot is durable: what of the log it stands for may go, but for a tail.
     fn compact(&mut self, snapshot: Position, out: &mut Outbox) {
+        let mut through = snapshot.index;
         let mut tail_bytes = 0;
-        let entries: Vec<(Index, usize)> = self
-            .node
-            .entries_after(Index::ZERO)
-            .take_while(|entry| entry.position.index <= snapshot.index)
-            .map(|entry| (entry.position.index, entry.cost()))
-            .collect();
-        let fits = |(_, bytes): &&(Index, usize)| {
-            tail_bytes += *bytes as u64;
-            tail_bytes <= self.log_tail_bytes
-        };
-        let kept = entries.iter().rev().take_while(fits).last();
-        let through = kept.map_or(snapshot.index, |(first, _)| first.previous());
+        while let Some(entry) = self.node.entry(through) {
+            tail_bytes += entry.cost() as u64;
+            if tail_bytes > self.log_tail_bytes {
+                break;
+            }
+            through = through.previous();
+        }
         self.step(Input::Compact { snapshot, through }, out);
         out.actions.compact = Some(Compaction { snapshot, through });
     }

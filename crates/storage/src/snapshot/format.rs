@@ -279,7 +279,7 @@ pub(crate) fn cluster_in(file: &[u8]) -> u128 {
 }
 
 /// Whether a snapshot can be of this position: not before the log, and of no number that only forgers reach.
-pub(crate) fn is_possible(position: Position) -> bool {
+pub fn is_possible(position: Position) -> bool {
     (1..NUMBER_MAX).contains(&position.index.0) && (1..NUMBER_MAX).contains(&position.term.0)
 }
 

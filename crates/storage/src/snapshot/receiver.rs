@@ -147,6 +147,17 @@ impl SnapshotReceiver {
         error
     }
 
+    /// The whole file before it has its name: for who must know that the state in it can be loaded before the snapshot
+    /// counts.
+    ///
+    /// # Panics
+    /// If it is not complete.
+    pub fn file(&self) -> Result<SnapshotFile, SnapshotError> {
+        assert!(self.is_complete(), "a snapshot is used before it is complete");
+        let (cluster, position) = (self.walk.cluster(), self.walk.position());
+        Ok(SnapshotFile::open_as(&*self.disk, cluster, position, self.name.clone())?)
+    }
+
     /// Verifies the whole file, as the disk gives it back, and gives it its name. When it returns, the snapshot is
     /// durable, and those that are older than the one before it are removed. If the file is not what was received, it is
     /// removed.
@@ -157,7 +168,7 @@ impl SnapshotReceiver {
         assert!(self.is_complete(), "a snapshot is used before it is complete");
         self.file.sync_data()?;
         let (cluster, position) = (self.walk.cluster(), self.walk.position());
-        let found = SnapshotFile::open_as(&*self.disk, cluster, position, self.name.clone())?;
+        let found = self.file()?;
         match found.verify(&mut |_, _| {}) {
             Ok(_) => {}
             Err(SnapshotError::Disk(error)) => return Err(error.into()),
