@@ -4,7 +4,7 @@
 use quorate_raft::{Node, WriteId};
 use quorate_replica::keeper::Worked;
 use quorate_replica::replica::{Compaction, Event};
-use quorate_replica::transfer::SnapshotJob;
+use quorate_replica::transfer::{SnapshotJob, SnapshotNews};
 
 use crate::invariants::Violation;
 use crate::network::HostIndex;
@@ -47,6 +47,7 @@ impl World {
             Worked::Done(news) => {
                 self.line(format_args!("n{} ⌸ {}", host + 1, Told(&news)));
                 self.counts.snapshots += 1;
+                self.counts.received += u64::from(matches!(news, SnapshotNews::Complete { .. }));
                 self.give(host, Event::Snapshot(news));
                 self.keep_on(host);
             }

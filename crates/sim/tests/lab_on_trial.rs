@@ -56,3 +56,15 @@ fn a_repeat_without_its_answer_is_found() {
 fn a_waiter_that_is_left_waiting_is_found() {
     finds_of_replica(ReplicaBug::LeavesWaiters, "rsm-LeaderPartition4A");
 }
+
+#[test]
+fn a_leader_that_has_lost_what_it_must_send_is_found() {
+    finds_of_raft(RaftBug::ProbesWithPurgedLog, "SnapshotInstall2D");
+    finds_of_raft(RaftBug::ProbesWithPurgedLog, "SnapshotRPC3B");
+}
+
+#[test]
+fn a_snapshot_without_all_of_the_state_is_found() {
+    finds_of_replica(ReplicaBug::SnapshotWithoutData, "SnapshotRPC3B");
+    finds_of_replica(ReplicaBug::SnapshotWithoutSessions, "SnapshotRecover3B");
+}

@@ -2,9 +2,8 @@
 //! its servers, clients, faults and limits, and our own tighter limits beside them. Knows nothing of swarms and seeds'
 //! faults: what happens here is scripted, and chance only fills in what the script leaves open.
 //!
-//! - `raft`: parts 2A to 2C, on real consensus nodes under the course's network;
-//! - `service`: part 3A and the additions of 2025, on whole servers, gateways and Clerks of the [`crate::world`];
-//! - what needs a feature that does not exist yet stands in the list as pending, with the feature's name.
+//! - `raft`: parts 2A to 2D, on real consensus nodes under the course's network;
+//! - `service`: parts 3A and 3B and the additions of 2025, on whole servers, gateways and Clerks of the [`crate::world`].
 //!
 //! Read so: indexes count commands, not the no-op of a term; an RPC is one request message with its answer; a message
 //! takes 1 ms and a sync 0.1 ms where the network is reliable; a checker that runs out of time has failed.
@@ -47,16 +46,8 @@ pub struct Scenario {
     pub servers: usize,
     /// What is done and demanded.
     pub story: &'static str,
-    /// How it runs, if it can.
-    pub(crate) what: What,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum What {
-    /// It runs, from a seed for what the script leaves open.
-    Runs(fn(u64) -> Verdict),
-    /// It cannot without this feature.
-    Pending(&'static str),
+    /// How it runs, from a seed for what the script leaves open.
+    pub(crate) script: fn(u64) -> Verdict,
 }
 
 /// What came of a scenario.
@@ -64,8 +55,6 @@ pub(crate) enum What {
 pub enum Outcome {
     /// All held.
     Passed(Figures),
-    /// It cannot run without the feature named.
-    Pending(&'static str),
     /// Something did not hold.
     Failed(Violation),
 }
@@ -73,11 +62,7 @@ pub enum Outcome {
 impl Scenario {
     /// Runs it. A panic of the code under test is a failure like any other.
     pub fn run(&self, seed: u64) -> Outcome {
-        let scenario = match self.what {
-            What::Runs(scenario) => scenario,
-            What::Pending(feature) => return Outcome::Pending(feature),
-        };
-        match panic::catch_unwind(AssertUnwindSafe(|| scenario(seed))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| (self.script)(seed))) {
             Ok(Ok(figures)) => figures.judged(),
             Ok(Err(violation)) => Outcome::Failed(violation),
             Err(payload) => {
@@ -86,14 +71,6 @@ impl Scenario {
                 let story = text.unwrap_or_else(|| "without a word".to_owned());
                 Outcome::Failed(Violation { invariant: "panic", story })
             }
-        }
-    }
-
-    /// The feature it waits for.
-    pub fn pending(&self) -> Option<&'static str> {
-        match self.what {
-            What::Runs(_) => None,
-            What::Pending(feature) => Some(feature),
         }
     }
 }
@@ -115,10 +92,7 @@ impl Figures {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, servers, story, .. } = self;
-        match self.pending() {
-            None => write!(f, "{name}  servers {servers}: {story}"),
-            Some(feature) => write!(f, "{name}  pending: {feature}; servers {servers}: {story}"),
-        }
+        write!(f, "{name}  servers {servers}: {story}")
     }
 }
 
@@ -130,7 +104,6 @@ impl fmt::Display for Outcome {
                 write!(f, "passed in {:.1} virtual s", *took as f64 / SECOND as f64)?;
                 list.iter().try_for_each(|figure| write!(f, "; {figure}"))
             }
-            Self::Pending(feature) => write!(f, "pending: {feature}"),
             Self::Failed(violation) => write!(f, "FAILED {violation}"),
         }
     }

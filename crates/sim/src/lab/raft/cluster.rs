@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use quorate_raft::{
-    Body, Config, Effects, Entry, HardState, Input, Limits, Message, Node, Payload, Persist, Restored, Role,
-    Term,
+    Body, Config, Effects, Entry, HardState, Input, Limits, Message, Node, NodeId, Payload, Persist,
+    Position, Role, Term,
 };
 use quorate_replica::replica::{Config as ReplicaConfig, DiskWrite, TICK_MS};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
@@ -16,11 +16,12 @@ use quorate_storage::{ClusterId, Incarnation};
 use crate::host::{host_of, node_id};
 use crate::invariants::{Invariants, View, Violation};
 use crate::lab::raft::network::{Fate, Network};
+use crate::lab::raft::snapshots::Shelf;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, Schedule};
 
 /// How long a sync takes.
-const SYNC: Micros = MS / 10;
+pub(super) const SYNC: Micros = MS / 10;
 
 /// Where a command stands, as the course counts: the first command is 1, no-ops are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,11 @@ pub(crate) struct Traffic {
     pub(crate) bytes: u64,
     /// Appends refused because the follower's log is another.
     pub(crate) rejections: u64,
+    /// Snapshots offered by leaders to followers whose next entry is gone.
+    pub(crate) offers: u64,
 }
 
-enum Happening {
+pub(super) enum Happening {
     Tick {
         server: usize,
         life: u64,
@@ -61,31 +64,45 @@ enum Happening {
         bytes: Bytes,
         is_late: bool,
     },
+    /// A snapshot is synced.
+    Kept {
+        server: usize,
+        life: u64,
+    },
 }
 
 #[derive(Default)]
-struct Server {
-    node: Option<Node>,
+pub(super) struct Server {
+    pub(super) node: Option<Node>,
     /// Counts processes: what was scheduled for an earlier one is void.
-    life: u64,
-    hard_state: HardState,
-    entries: Vec<Entry>,
-    queued: VecDeque<DiskWrite>,
+    pub(super) life: u64,
+    pub(super) hard_state: HardState,
+    /// The position behind which the disk's log begins.
+    pub(super) base: Position,
+    pub(super) entries: Vec<Entry>,
+    pub(super) queued: VecDeque<DiskWrite>,
     syncing: usize,
-    applied: Vec<Bytes>,
-    digest: u64,
+    pub(super) applied: Vec<Bytes>,
+    pub(super) digest: u64,
+    pub(super) shelf: Shelf,
 }
 
 /// See the module.
 pub(crate) struct Cluster {
     limits: Limits,
-    schedule: Schedule<Happening>,
-    servers: Vec<Server>,
+    pub(super) schedule: Schedule<Happening>,
+    pub(super) servers: Vec<Server>,
     pub(crate) network: Network,
     pub(crate) prng: Prng,
     invariants: Invariants,
     /// The commands in their order, as far as any server has applied them.
-    agreed: Vec<Bytes>,
+    pub(super) agreed: Vec<Bytes>,
+    /// How many commands are among the entries up to each index, as far as any server has applied them.
+    commands_upto: Vec<usize>,
+    /// Commands after which each server takes a snapshot; `None` if nobody does.
+    pub(super) snapshot_every: Option<usize>,
+    /// The most that a server's log has taken on its disk, where snapshots are taken.
+    pub(crate) largest_log: u64,
     pub(crate) traffic: Traffic,
     commands: u64,
     /// The longest that an agreement, and a leader, has been waited for so far.
@@ -107,6 +124,13 @@ impl Cluster {
         Self::with_limits(count, seed, Limits { append_bytes_max: 1, ..ReplicaConfig::default_limits() })
     }
 
+    /// Each server takes a snapshot whenever it has applied so many commands more.
+    pub(crate) fn of_snapshots(count: usize, every: usize, seed: u64) -> Result<Self, Violation> {
+        let mut cluster = Self::new(count, seed)?;
+        cluster.snapshot_every = Some(every);
+        Ok(cluster)
+    }
+
     fn with_limits(count: usize, seed: u64, limits: Limits) -> Result<Self, Violation> {
         let mut prng = Prng::new(seed);
         let network = Network::new(count, prng.fork());
@@ -118,6 +142,9 @@ impl Cluster {
             prng,
             invariants: Invariants::new(count),
             agreed: Vec::new(),
+            commands_upto: vec![0],
+            snapshot_every: None,
+            largest_log: 0,
             traffic: Traffic::default(),
             commands: 0,
             slowest_agreement: 0,
@@ -152,8 +179,7 @@ impl Cluster {
         let limits = self.limits.clone();
         let config = Config { id: node_id(server), voters, limits, seed: self.prng.draw() };
         let place = &mut self.servers[server];
-        let restored =
-            Restored { hard_state: place.hard_state, entries: place.entries.clone(), ..Restored::default() };
+        let restored = place.recover();
         self.invariants.restarted(server, &restored)?;
         place.node = Some(Node::new(config, restored));
         let life = place.life;
@@ -178,6 +204,14 @@ impl Cluster {
         place.queued.clear();
         place.applied.clear();
         place.digest = 0;
+        let unsynced = place.shelf.unsynced();
+        // Chance is asked only where it decides something.
+        let survive = if unsynced == 0 { 0 } else { self.prng.between(0, unsynced as u64) as usize };
+        place.shelf.crashed(survive);
+    }
+
+    pub(super) fn node(&self, server: usize) -> Option<&Node> {
+        self.servers[server].node.as_ref()
     }
 
     pub(crate) fn is_up(&self, server: usize) -> bool {
@@ -217,8 +251,11 @@ impl Cluster {
         let proposed = self.step(server, Input::Propose { payload: command.clone() })?;
         let Some(Ok(position)) = proposed else { return Ok(None) };
         let node = self.servers[server].node.as_ref().expect("it has just answered");
-        let upto = node.entries_after(quorate_raft::Index::ZERO).take(position.index.0 as usize);
-        let index = upto.filter(|entry| matches!(entry.payload, Payload::Data(_))).count();
+        let base = node.base().index;
+        let upto = node.entries_after(base).take((position.index.0 - base.0) as usize);
+        let commands = upto.filter(|entry| matches!(entry.payload, Payload::Data(_))).count();
+        // What has left the log was applied here.
+        let index = self.commands_upto[base.0 as usize] + commands;
         Ok(Some(Started { index, term: position.term }))
     }
 
@@ -248,48 +285,71 @@ impl Cluster {
             Happening::Tick { server, life } if self.servers[server].life == life => {
                 self.schedule.after(TICK_MS * MS, Happening::Tick { server, life });
                 let clock = self.now() / MS;
-                self.step(server, Input::Tick { clock }).map(|_| ())
+                self.step(server, Input::Tick { clock })?;
+                self.ask_again(server)
             }
             Happening::Synced { server, life } if self.servers[server].life == life => self.synced(server),
-            Happening::Tick { .. } | Happening::Synced { .. } => Ok(()),
+            Happening::Kept { server, life } if self.servers[server].life == life => self.kept(server),
+            Happening::Tick { .. } | Happening::Synced { .. } | Happening::Kept { .. } => Ok(()),
             Happening::Arrival { to, from, life, bytes, is_late } => {
                 // What a server had sent when it died may have left its machine, or not.
                 let is_lost = self.servers[from].life != life && self.prng.chance(0.5);
                 if is_lost || (!is_late && !self.network.is_open(from, to)) {
                     return Ok(());
                 }
-                let envelope = wire::decode(&bytes);
-                let Ok(PeerEnvelope { message: PeerMessage::Raft(message), .. }) = envelope else {
-                    let story = format!("n{} cannot read what n{} said", to + 1, from + 1);
-                    return Err(Violation { invariant: "wire round trip", story });
-                };
+                self.arrival(to, from, &bytes)
+            }
+        }
+    }
+
+    fn arrival(&mut self, to: usize, from: usize, bytes: &Bytes) -> Result<(), Violation> {
+        if self.servers[to].node.is_none() {
+            return Ok(());
+        }
+        match wire::decode(bytes).map(|envelope| envelope.message) {
+            Ok(PeerMessage::Raft(message)) => {
                 self.step(to, Input::Message { from: node_id(from), message }).map(|_| ())
+            }
+            Ok(PeerMessage::FetchSnapshot { last, .. }) => self.serve(to, from, last),
+            Ok(PeerMessage::SnapshotChunk { last, bytes, .. }) => {
+                self.received(to, last, bytes);
+                Ok(())
+            }
+            Ok(_) | Err(_) => {
+                let story = format!("n{} cannot read what n{} said", to + 1, from + 1);
+                Err(Violation { invariant: "wire round trip", story })
             }
         }
     }
 
     /// One step of one server, if it runs, with all that is owed for it.
-    fn step(
+    pub(super) fn step(
         &mut self,
         server: usize,
         input: Input,
-    ) -> Result<Option<Result<quorate_raft::Position, quorate_raft::Refusal>>, Violation> {
+    ) -> Result<Option<Result<Position, quorate_raft::Refusal>>, Violation> {
         let Some(node) = &mut self.servers[server].node else { return Ok(None) };
-        // Nobody takes a snapshot here.
-        let Effects { send_now, persist, apply, more_to_apply, proposed, reads: _, install: _, fetch: _ } =
+        let Effects { send_now, persist, apply, more_to_apply, proposed, reads: _, install, fetch } =
             node.step(input);
         if let Some(Persist { write, hard_state, entries, send_after, reset_to }) = persist {
-            let send_after = send_after.into_iter().map(|envelope| enveloped(server, envelope)).collect();
+            let send_after =
+                send_after.into_iter().map(|envelope| raft_enveloped(server, envelope)).collect();
             let write = DiskWrite { write, hard_state, reset_to, entries, send_after };
             self.invariants.wrote(server, &write)?;
             self.servers[server].queued.push_back(write);
             self.sync_soon(server);
         }
         for envelope in send_now {
-            self.send(server, &enveloped(server, envelope))?;
+            self.send(server, &raft_enveloped(server, envelope))?;
+        }
+        if let Some(position) = install {
+            self.install(server, position)?;
         }
         for entry in apply {
             self.apply(server, &entry)?;
+        }
+        if let Some(fetch) = fetch {
+            self.fetch(server, fetch)?;
         }
         let place = &self.servers[server];
         let node = place.node.as_ref().expect("it has just stepped");
@@ -323,6 +383,10 @@ impl Cluster {
             last = Some(write.write);
             self.servers[server].store(write);
         }
+        self.compact_disk(server, last);
+        if self.snapshot_every.is_some() {
+            self.largest_log = self.largest_log.max(self.servers[server].log_bytes());
+        }
         for envelope in promises {
             self.send(server, &envelope)?;
         }
@@ -333,7 +397,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn send(&mut self, from: usize, envelope: &PeerEnvelope) -> Result<(), Violation> {
+    pub(super) fn send(&mut self, from: usize, envelope: &PeerEnvelope) -> Result<(), Violation> {
         self.invariants.sends(from, envelope)?;
         let to = host_of(envelope.to);
         let mut bytes = BytesMut::new();
@@ -352,13 +416,21 @@ impl Cluster {
     /// Counts a message, and says whether it is a request.
     fn count_message(&mut self, envelope: &PeerEnvelope, bytes: u64) -> bool {
         self.traffic.bytes += bytes;
-        let PeerMessage::Raft(Message { body, .. }) = &envelope.message else { return false };
+        let PeerMessage::Raft(Message { body, .. }) = &envelope.message else {
+            let is_request = matches!(envelope.message, PeerMessage::FetchSnapshot { .. });
+            self.traffic.requests += u64::from(is_request);
+            return is_request;
+        };
         let is_request = match body {
             Body::PreVote { .. } | Body::Vote { .. } => {
                 self.traffic.campaigns += 1;
                 true
             }
-            Body::Append { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. } => true,
+            Body::InstallSnapshot { .. } => {
+                self.traffic.offers += 1;
+                true
+            }
+            Body::Append { .. } | Body::Heartbeat { .. } => true,
             Body::Rejected { .. } => {
                 self.traffic.rejections += 1;
                 false
@@ -378,20 +450,26 @@ impl Cluster {
         let position = (entry.position.term.0, entry.position.index.0);
         place.digest =
             place.digest.wrapping_mul(0x0100_0000_01B3).wrapping_add(position.0 << 40 ^ position.1);
-        let Payload::Data(command) = &entry.payload else { return Ok(()) };
-        place.applied.push(command.clone());
+        let command = match &entry.payload {
+            Payload::Data(command) => Some(command),
+            Payload::Noop => None,
+        };
+        place.applied.extend(command.cloned());
+        if self.commands_upto.len() as u64 == position.1 {
+            self.commands_upto.push(place.applied.len());
+        }
+        let Some(command) = command else { return Ok(()) };
         match self.agreed.get(place.applied.len() - 1) {
-            Some(agreed) if agreed == command => Ok(()),
+            Some(agreed) if agreed == command => {}
             Some(_) => {
                 let story =
                     format!("n{} applied another command at {} than others", server + 1, place.applied.len());
-                Err(Violation { invariant: "state machine safety", story })
+                return Err(Violation { invariant: "state machine safety", story });
             }
-            None => {
-                self.agreed.push(command.clone());
-                Ok(())
-            }
+            None => self.agreed.push(command.clone()),
         }
+        self.applied(server, entry.position);
+        Ok(())
     }
 }
 
@@ -400,21 +478,24 @@ impl Server {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
+        if let Some(position) = write.reset_to {
+            self.base = position;
+            self.entries.clear();
+        }
         if let Some(first) = write.entries.first() {
-            self.entries.truncate(first.position.index.previous().0 as usize);
+            self.entries.truncate((first.position.index.previous().0 - self.base.index.0) as usize);
             self.entries.extend(write.entries);
         }
     }
 }
 
-fn enveloped(from: usize, envelope: quorate_raft::Envelope) -> PeerEnvelope {
-    PeerEnvelope {
-        cluster: ClusterId::new(1),
-        from: node_id(from),
-        to: envelope.to,
-        incarnation: Incarnation(from as u64 + 1),
-        message: PeerMessage::Raft(envelope.message),
-    }
+fn raft_enveloped(from: usize, envelope: quorate_raft::Envelope) -> PeerEnvelope {
+    enveloped(from, envelope.to, PeerMessage::Raft(envelope.message))
+}
+
+pub(super) fn enveloped(from: usize, to: NodeId, message: PeerMessage) -> PeerEnvelope {
+    let incarnation = Incarnation(from as u64 + 1);
+    PeerEnvelope { cluster: ClusterId::new(1), from: node_id(from), to, incarnation, message }
 }
 
 /// Counts how often each role is held among these, for stories.

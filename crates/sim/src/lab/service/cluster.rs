@@ -1,8 +1,12 @@
 //! What a script may do with a world: start it without a fault of its own, cut and heal, stop and start servers, tell
 //! Clerks what to call, and have everything judged at the end. Knows nothing of what a test wants.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
-use quorate_raft::Role;
+use quorate_raft::{Node, Role};
+use quorate_replica::transfer::SNAPSHOT_CHUNK_BYTES_MAX;
+use quorate_storage::snapshot;
 
 use crate::clerks::ClerkClient;
 use crate::clients::Client;
@@ -33,15 +37,39 @@ const DELAY_MAX: Micros = 26 * MS;
 /// and loses this part of them.
 const LOST: f64 = 0.1;
 
+/// Bytes of entries after which a server takes a snapshot. Each of these entries stands in a record of its own, whose heads
+/// take about as much again: together the course's `maxraftstate` of 1,000.
+pub(crate) const LOG_BYTES_MAX: u64 = 500;
+
 /// Whole servers and their clients.
 pub(crate) struct Service {
     pub(crate) world: World,
     pub(crate) prng: Prng,
     tokens: u64,
+    log_limits: Option<LogLimits>,
+    /// The longest log so far, if anybody wants to know.
+    longest_log: Cell<u64>,
+    /// The longest where the course looks.
+    longest_seen: u64,
 }
 
-fn options(servers: usize, is_unreliable: bool) -> Options {
+/// When servers take snapshots, and how long their logs may become by it: bytes of records that no snapshot covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogLimits {
+    /// Bytes of entries after which a server takes one.
+    pub(crate) log_bytes_max: u64,
+    /// The course's limit, where it looks.
+    pub(crate) lab: u64,
+    /// Ours there.
+    pub(crate) ours: u64,
+    /// Ours at every instant.
+    pub(crate) ever: u64,
+}
+
+fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
     let (delay_max, lost) = if is_unreliable { (WAY + DELAY_MAX, LOST) } else { (WAY, 0.0) };
+    // After a restart the log in memory reaches back to the beginning of a segment, and so does what a leader sends.
+    let segment_bytes = if log_bytes_max == NO_SNAPSHOTS { 256 << 10 } else { 2 << 10 };
     Options {
         luck: 0,
         nodes: servers as u64,
@@ -67,10 +95,10 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
             clock_drift_ppm: 0,
             crash_at_effect: 0.0,
             crash_is_power: 0.5,
-            segment_bytes: 256 << 10,
-            log_bytes_max: NO_SNAPSHOTS,
+            segment_bytes,
+            log_bytes_max,
             log_tail_bytes: 0,
-            snapshot_chunk_bytes: 1 << 10,
+            snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },
@@ -102,9 +130,21 @@ fn options(servers: usize, is_unreliable: bool) -> Options {
 impl Service {
     /// Servers on empty folders, started and under a leader.
     pub(crate) fn new(servers: usize, is_unreliable: bool, seed: u64) -> Result<Self, Violation> {
+        Self::of_logs(servers, is_unreliable, None, seed)
+    }
+
+    /// The same, but they take snapshots, if there are limits of their logs.
+    pub(crate) fn of_logs(
+        servers: usize,
+        is_unreliable: bool,
+        log_limits: Option<LogLimits>,
+        seed: u64,
+    ) -> Result<Self, Violation> {
         let mut prng = Prng::new(seed);
-        let world = World::new(options(servers, is_unreliable), &mut prng, Trace::default());
-        let mut service = Self { world, prng, tokens: 0 };
+        let log_bytes_max = log_limits.map_or(NO_SNAPSHOTS, |limits| limits.log_bytes_max);
+        let world = World::new(options(servers, is_unreliable, log_bytes_max), &mut prng, Trace::default());
+        let mut service =
+            Self { world, prng, tokens: 0, log_limits, longest_log: Cell::new(0), longest_seen: 0 };
         service.until("a first leader", 10 * SECOND, |world| ready_leader(world).is_some())?;
         Ok(service)
     }
@@ -116,7 +156,19 @@ impl Service {
     // --- time ---
 
     pub(crate) fn run_for(&mut self, time: Micros) -> Result<(), Violation> {
-        self.world.run_until(self.now() + time, |_| false).map(|_| ())
+        self.run_until(self.now() + time, |_| false).map(|_| ())
+    }
+
+    /// Lets things happen, and looks at the logs after each.
+    fn run_until(&mut self, until: Micros, is_so: impl Fn(&World) -> bool) -> Result<bool, Violation> {
+        let is_watched = self.log_limits.is_some();
+        let longest = &self.longest_log;
+        self.world.run_until(until, |world| {
+            if is_watched {
+                longest.set(longest.get().max(longest_log(world)));
+            }
+            is_so(world)
+        })
     }
 
     /// Waits for something. Gives how long it took.
@@ -128,7 +180,7 @@ impl Service {
     ) -> Result<Micros, Violation> {
         let began = self.now();
         let is_so_already = is_so(&self.world);
-        if is_so_already || self.world.run_until(began + time, is_so)? {
+        if is_so_already || self.run_until(began + time, is_so)? {
             return Ok(self.now() - began);
         }
         failed(format!("{what} did not come within {:.1} s", time as f64 / SECOND as f64))
@@ -250,11 +302,41 @@ impl Service {
         self.world.history().operations()
     }
 
+    // --- snapshots ---
+
+    /// Looks at the logs, as the course does.
+    pub(crate) fn look_at_logs(&mut self) {
+        self.longest_seen = self.longest_seen.max(longest_log(&self.world));
+    }
+
+    /// Bytes of the largest snapshot on any disk.
+    pub(crate) fn largest_snapshot(&self) -> u64 {
+        let sizes = self.world.hosts.iter().flat_map(|host| {
+            let snapshots = snapshot::list(&host.disk).unwrap_or_default();
+            let content = |position| host.disk.content(&snapshot::file_name(position));
+            snapshots.into_iter().filter_map(content).map(|content| content.len() as u64)
+        });
+        sizes.max().unwrap_or_default()
+    }
+
+    /// Consensus of a server that runs.
+    pub(crate) fn raft(&self, host: HostIndex) -> Option<&Node> {
+        self.world.hosts[host].process.as_ref()?.replica.raft()
+    }
+
     // --- the end ---
 
     /// All servers come to one state under one leader, and all that clients saw is judged: exactly once, order,
     /// linearizability. Every call of a Clerk must have ended well.
-    pub(crate) fn judged(mut self, list: Vec<Figure>) -> Result<Figures, Violation> {
+    pub(crate) fn judged(mut self, mut list: Vec<Figure>) -> Result<Figures, Violation> {
+        match self.log_limits {
+            Some(LogLimits { lab, ours, ever, .. }) => {
+                self.look_at_logs();
+                list.push(Figure::new("log where the course looks, bytes", self.longest_seen, lab, ours));
+                list.push(Figure::of_ours("longest log at any instant, bytes", self.longest_log.get(), ever));
+            }
+            None => demand(self.largest_snapshot() == 0, || "a snapshot, which nobody wants".to_owned())?,
+        }
         self.world.phase = Phase::Draining;
         self.world.converge()?;
         let clerks = self.operations().iter().filter(|operation| operation.connection == 0);
@@ -280,4 +362,10 @@ fn ready_leader(world: &World) -> Option<HostIndex> {
         (node.role() == Role::Leader && node.is_leader_ready()).then(|| (node.term(), host))
     };
     (0..world.hosts.len()).filter_map(leads).max().map(|(_, host)| host)
+}
+
+/// Bytes of records that no snapshot covers, of the server that has most.
+fn longest_log(world: &World) -> u64 {
+    let processes = world.hosts.iter().filter_map(|host| host.process.as_ref());
+    processes.map(|process| process.wal.log_bytes()).max().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use quorate_replica::command::Condition;
 
 use crate::history::Action;
 use crate::invariants::Violation;
-use crate::lab::service::cluster::Service;
+use crate::lab::service::cluster::{LogLimits, Service};
 use crate::lab::{Figure, Verdict};
 use crate::schedule::{MS, Micros, SECOND};
 use crate::world::ClientIndex;
@@ -45,6 +45,8 @@ pub(crate) struct Load {
     pub(crate) restarts: bool,
     /// Everybody uses all keys, and also replaces values.
     pub(crate) has_random_keys: bool,
+    /// Servers take snapshots.
+    pub(crate) log_limits: Option<LogLimits>,
 }
 
 impl Load {
@@ -57,12 +59,13 @@ impl Load {
             is_partitioned: false,
             restarts: false,
             has_random_keys: false,
+            log_limits: None,
         }
     }
 
     /// Runs it.
     pub(crate) fn run(self, seed: u64) -> Verdict {
-        let mut service = Service::new(self.servers, self.is_unreliable, seed)?;
+        let mut service = Service::of_logs(self.servers, self.is_unreliable, self.log_limits, seed)?;
         let clerks: Vec<ClientIndex> = (0..self.clients).map(|_| service.clerk_of_all()).collect();
         let mut slowest_end = 0;
         let mut fewest = u64::MAX;
@@ -71,6 +74,7 @@ impl Load {
             self.round(&mut service, &clerks, round)?;
             let took = service.finish(&clerks, 30 * SECOND)?;
             slowest_end = slowest_end.max(took);
+            service.look_at_logs();
             let calls = &service.operations()[before..];
             let of =
                 |clerk: &ClientIndex| calls.iter().filter(|call| call.client == *clerk as u32).count() as u64;

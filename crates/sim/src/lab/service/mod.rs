@@ -6,4 +6,5 @@ pub(crate) mod cluster;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod part_3a;
+pub(crate) mod part_3b;
 pub(crate) mod rsm;

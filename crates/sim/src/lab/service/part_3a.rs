@@ -72,8 +72,12 @@ pub(crate) fn persist_partition_unreliable_linearizable(seed: u64) -> Verdict {
 
 /// A thousand appends, one after the other.
 pub(crate) fn speed(seed: u64) -> Verdict {
+    thousand_appends(Service::new(3, false, seed)?)
+}
+
+/// See [`speed`].
+pub(crate) fn thousand_appends(mut service: Service) -> Verdict {
     const APPENDS: u64 = 1_000;
-    let mut service = Service::new(3, false, seed)?;
     // The longer way: through a server that does not lead.
     let leader = service.leader()?;
     let clerk = service.clerk(&[(leader + 1) % 3]);
