@@ -327,7 +327,7 @@ impl HostOptions {
             segment_bytes: [1 << 10, 8 << 10, 64 << 10][prng.below(3) as usize],
             log_bytes_max: if prng.chance(0.4) { NO_SNAPSHOTS } else { prng.between(1_000, 30_000) },
             log_tail_bytes: if prng.chance(0.5) { 0 } else { prng.between(0, 5_000) },
-            snapshot_chunk_bytes: prng.between(500, 8_000) as usize,
+            snapshot_chunk_bytes: prng.between(2_000, 16_000) as usize,
             prepares_segments: prng.chance(0.5),
             gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
         }

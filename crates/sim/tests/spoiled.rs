@@ -8,6 +8,7 @@ use quorate_raft::{
 };
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::wire::{PeerEnvelope, PeerMessage};
+use quorate_sim::effects::Effects;
 use quorate_sim::history::{Action, Operation, Outcome};
 use quorate_sim::host::node_id;
 use quorate_sim::invariants::{Invariants, View, connection_order, exactly_once};
@@ -204,6 +205,7 @@ fn spoiled_histories_of_a_real_run_are_refused() {
     swapped[first].token = swapped[second].token.clone();
     swapped[second].token = token;
     refused(connection_order::check(&swapped, effects), "order on a connection");
+    assert!(reads_without_the_write_before(&good, effects) > 0, "no read follows a write of its connection");
 
     let read = position(&good, |o| {
         // Only appended to: what it lacks cannot have been deleted meanwhile.
@@ -220,6 +222,30 @@ fn spoiled_histories_of_a_real_run_are_refused() {
 
 fn position(operations: &[Operation], is: impl Fn(&Operation) -> bool) -> usize {
     operations.iter().position(is).expect("a run has one of these")
+}
+
+/// Takes the last append before a read out of what the read saw. If the append was acknowledged that is refused; if it was
+/// answered "may or may not, now or later" it may still have been to come. Gives how many reads were tried.
+fn reads_without_the_write_before(good: &[Operation], effects: &Effects) -> usize {
+    let mut tried = 0;
+    for (at, read) in good.iter().enumerate().filter(|(_, o)| o.connection != 0 && o.action == Action::Get) {
+        let before = good[..at].iter().rposition(|o| o.connection == read.connection);
+        let Some(write) = before.filter(|write| good[*write].key == read.key) else { continue };
+        let Action::Append { value: token } = &good[write].action else { continue };
+        let Some(old) = read.outcome.value().and_then(|value| value.strip_suffix(&token[..])) else {
+            continue;
+        };
+        if old.is_empty() || !good[write].is_complete() {
+            continue;
+        }
+        let mut stale = good.to_vec();
+        stale[at].outcome = Outcome::Value(Bytes::copy_from_slice(old));
+        refused(connection_order::check(&stale[..=at], effects), "order on a connection");
+        stale[write].outcome = Outcome::Unknown;
+        connection_order::check(&stale[..=at], effects).expect("the append may be to come");
+        tried += 1;
+    }
+    tried
 }
 
 /// Two completed appends of one connection.

@@ -6,6 +6,9 @@
 //! each read there must be an instant, between the writes around it and not before the read that came before
 //! it, at which its key held what the read was answered. Taking the earliest such instant each time never
 //! closes a way for the next.
+//!
+//! A write that was answered "may or may not, now or later" may take effect behind reads that were sent after it, but
+//! never behind a later write.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +19,20 @@ use crate::history::{Action, Operation, Outcome};
 /// # Errors
 /// If commands of a connection overtook each other.
 pub fn check(operations: &[Operation], effects: &Effects) -> Result<(), Violation> {
-    let mut reached: BTreeMap<u64, (EffectNumber, usize)> = BTreeMap::new();
+    let mut connections: BTreeMap<u64, Reached> = BTreeMap::new();
     for (at, operation) in operations.iter().enumerate() {
         if operation.connection == 0 {
             continue;
         }
-        let (floor, last) = reached.get(&operation.connection).copied().unwrap_or_default();
-        let place = if operation.is_write() {
-            write_place(operation, effects)
+        let reached = connections.entry(operation.connection).or_default();
+        let (place, (floor, last)) = if operation.is_write() {
+            (write_place(operation, effects), reached.by_writes)
         } else {
-            read_place(operation, effects, floor)
+            (read_place(operation, effects, reached.by_answers.0), reached.by_answers)
         };
         match place {
             Place::At(number) if number >= floor && (number > floor || !operation.is_write()) => {
-                reached.insert(operation.connection, (number, at));
+                reached.go_on(number, at, operation);
             }
             Place::Free => {}
             Place::At(_) | Place::Nowhere => {
@@ -42,6 +45,25 @@ pub fn check(operations: &[Operation], effects: &Effects) -> Result<(), Violatio
         }
     }
     Ok(())
+}
+
+/// How far a connection has come, and by which operation.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    /// The last effect of all: what is written later stands behind it.
+    by_writes: (EffectNumber, usize),
+    /// The last effect that was acknowledged or seen: what is read later is not older.
+    by_answers: (EffectNumber, usize),
+}
+
+impl Reached {
+    fn go_on(&mut self, number: EffectNumber, at: usize, operation: &Operation) {
+        let is_in_doubt = operation.is_write() && operation.outcome == Outcome::Unknown;
+        self.by_writes = self.by_writes.max((number, at));
+        if !is_in_doubt {
+            self.by_answers = self.by_answers.max((number, at));
+        }
+    }
 }
 
 enum Place {
