@@ -127,7 +127,7 @@ impl Keeper {
                 self.writing = Some(Writing { writer, blocks: image.blocks(), position, digest });
                 Ok(Worked::On)
             }
-            Err(error) => failed(position, error),
+            Err(error) => not_taken(position, error),
         }
     }
 
@@ -149,7 +149,7 @@ impl Keeper {
         };
         match written {
             Ok(_) => Ok(Worked::Done(SnapshotNews::Taken(position))),
-            Err(error) => failed(position, error),
+            Err(error) => not_taken(position, error),
         }
     }
 
@@ -242,16 +242,27 @@ impl Keeper {
     }
 }
 
-/// A snapshot that failed for want of room, or because it is not what it should be, is given up; a disk that failed is
-/// not used any more.
+/// An own snapshot for which there was no room is given up; a disk that failed is not used any more.
+fn not_taken(position: Position, error: SnapshotError) -> Result<Worked, DiskError> {
+    let why = reason(error)?;
+    Ok(Worked::Done(SnapshotNews::NotTaken { position, why }))
+}
+
+/// Likewise one from another server, also where it is not what it should be.
 fn failed(last: Position, error: SnapshotError) -> Result<Worked, DiskError> {
+    let why = reason(error)?;
+    Ok(Worked::Done(SnapshotNews::Failed { last, why }))
+}
+
+/// What to say of an error after which the process may go on.
+fn reason(error: SnapshotError) -> Result<String, DiskError> {
     let why = error.to_string();
     if let SnapshotError::Disk(error) = error
         && !error.is_full()
     {
         return Err(error);
     }
-    Ok(Worked::Done(SnapshotNews::Failed { last, why }))
+    Ok(why)
 }
 
 impl std::fmt::Debug for Keeper {

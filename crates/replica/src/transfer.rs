@@ -34,7 +34,7 @@ const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 pub enum SnapshotJob {
     /// Forget this state: it may be gigabytes, and the loop has no time for that.
     Forget(Box<Machine>),
-    /// Write this state as a snapshot; then step [`SnapshotNews::Taken`] or [`SnapshotNews::Failed`].
+    /// Write this state as a snapshot; then step [`SnapshotNews::Taken`] or [`SnapshotNews::NotTaken`].
     Take(Box<Image>),
     /// Get ready to receive the snapshot of this position, and go on with what is here of it; then step
     /// [`SnapshotNews::Received`]. A transfer of another is given up.
@@ -110,9 +110,16 @@ pub enum SnapshotNews {
         /// What is wrong with it.
         why: String,
     },
-    /// It could not be taken, or what came of it was wrong; nothing of it counts, and the disk is as it was.
+    /// The own snapshot of this position could not be taken; nothing of it counts.
+    NotTaken {
+        /// Its position.
+        position: Position,
+        /// What happened.
+        why: String,
+    },
+    /// The snapshot that was on its way here could not be received, or is not what it should be; nothing of it counts.
     Failed {
-        /// The last position that the snapshot stands for.
+        /// The last position that it stands for.
         last: Position,
         /// What happened.
         why: String,
@@ -339,16 +346,25 @@ impl Transfers {
         self.rotten.replace(last) != Some(last)
     }
 
-    /// Something went wrong. A transfer begins anew when the leader offers a snapshot again.
-    pub(crate) fn failed(&mut self, last: Position, why: &str, now_ms: u64) {
-        self.history.failed += 1;
-        why.clone_into(&mut self.history.failure);
-        if self.taking.take_if(|taking| taking.position == last).is_some() {
+    /// The own snapshot could not be taken: it is due again later. What is told of another one says nothing of it.
+    pub(crate) fn not_taken(&mut self, position: Position, why: &str, now_ms: u64) {
+        self.note_failure(why);
+        if self.taking.take_if(|taking| taking.position == position).is_some() {
             self.not_before_ms = now_ms + TAKE_AGAIN_MS;
         }
+    }
+
+    /// A transfer went wrong: it begins anew when the leader offers a snapshot again, later.
+    pub(crate) fn failed(&mut self, last: Position, why: &str, now_ms: u64) {
+        self.note_failure(why);
         if self.fetching.take_if(|fetching| fetching.last == last).is_some() {
             self.fetch_not_before_ms = now_ms + FETCH_AGAIN_MS;
         }
+    }
+
+    fn note_failure(&mut self, why: &str) {
+        self.history.failed += 1;
+        why.clone_into(&mut self.history.failure);
     }
 }
 

@@ -99,6 +99,7 @@ impl fmt::Display for Told<'_> {
             SnapshotNews::Rotten { to, last, offset: _, why } => {
                 write!(f, "snapshot {last} for {to} is rotten: {why}")
             }
+            SnapshotNews::NotTaken { position, why } => write!(f, "snapshot {position} is not taken: {why}"),
             SnapshotNews::Failed { last, why } => write!(f, "snapshot {last} failed: {why}"),
         }
     }

@@ -74,6 +74,10 @@ impl Member {
                     self.replace_snapshot(out);
                 }
             }
+            SnapshotNews::NotTaken { position, why } => {
+                self.transfers.not_taken(position, &why, self.uptime_ms);
+                out.actions.notices.push(Notice::Warn(format!("the snapshot at {position}: {why}")));
+            }
             SnapshotNews::Failed { last, why } => {
                 self.transfers.failed(last, &why, self.uptime_ms);
                 out.actions.notices.push(Notice::Warn(format!("the snapshot at {last}: {why}")));

@@ -148,7 +148,7 @@ fn a_snapshot_that_failed_is_asked_for_again_later() {
     let job = cluster.servers.get_mut(&id(1)).unwrap().jobs.pop_front();
     let Some(SnapshotJob::Take(image)) = job else { panic!("{job:?}") };
     let last = image.position();
-    let failed = SnapshotNews::Failed { last, why: "no room".to_owned() };
+    let failed = SnapshotNews::NotTaken { position: last, why: "no room".to_owned() };
     cluster.step(id(1), Event::Snapshot(failed));
     // Whoever answers twice is not believed twice.
     cluster.step(id(1), Event::Snapshot(SnapshotNews::Taken(last)));
@@ -160,6 +160,21 @@ fn a_snapshot_that_failed_is_asked_for_again_later() {
     cluster.run(101);
     assert!(finish(&mut cluster, id(1)).index >= last.index);
     assert!(raft(&cluster, id(1)).base().index > Index::ZERO);
+}
+
+/// A piece that came for the very position that is being taken here was refused: two snapshots would be written at once.
+#[test]
+fn a_fetch_that_failed_says_nothing_of_the_snapshot_that_is_being_taken() {
+    let mut cluster = with_snapshots(1, TAIL_BYTES, PIECE_BYTES);
+    fill(&mut cluster, id(1));
+    cluster.run(1);
+    let job = cluster.servers.get_mut(&id(1)).unwrap().jobs.pop_front();
+    let Some(SnapshotJob::Take(image)) = job else { panic!("{job:?}") };
+    let failed = SnapshotNews::Failed { last: image.position(), why: "spoiled".to_owned() };
+    cluster.step(id(1), Event::Snapshot(failed));
+    cluster.step(id(1), Event::TakeSnapshot);
+    cluster.run(2_000);
+    assert!(cluster.servers[&id(1)].jobs.is_empty(), "a second one while the first is being written");
 }
 
 #[test]
