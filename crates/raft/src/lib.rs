@@ -47,6 +47,9 @@
 //! Together they let a node that is cut off, or hears only half the group, return without deposing anybody. A node
 //! that did enter a later term answers the leader's messages with it; that costs one election.
 //!
+//! A node whose caller does not trust its state machine any more is told to withdraw ([`Input::Withdraw`]): it follows,
+//! and campaigns no more. Its votes and acknowledgements speak of its log alone, and go on.
+//!
 //! # Following (`follower`, `log`, `writes`)
 //!
 //! An append says what it follows. A follower that does not hold that rejects it, and hints at the highest position

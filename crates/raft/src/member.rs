@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) writes: Writes,
     /// Who leads the current term, as far as known.
     pub(crate) leader: Option<NodeId>,
+    /// It leaves leading to others.
+    pub(crate) is_withdrawn: bool,
     /// Entries handed to the state machine.
     applied: Index,
     /// The caller's clock at the last tick; opaque.
@@ -71,6 +73,7 @@ impl Member {
             hard_state,
             writes: Writes::new(log.last().index),
             leader: None,
+            is_withdrawn: false,
             applied: log.commit(),
             log,
             clock: 0,
@@ -221,6 +224,7 @@ impl Member {
         words.number(self.term().0);
         words.id(self.vote());
         words.id(self.leader);
+        words.number(u64::from(self.is_withdrawn));
         for number in [self.applied.0, self.clock, u64::from(self.timer_ticks), u64::from(self.timeout_ticks)]
         {
             words.number(number);

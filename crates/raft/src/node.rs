@@ -16,7 +16,7 @@ use crate::snapshot;
 use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
 use crate::verdict::{DropReason, Dropped, Verdict};
 
-/// Everything that can happen to a node. There is no ninth way in.
+/// Everything that can happen to a node. There is no tenth way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A tick of the caller's timer has passed.
@@ -67,6 +67,11 @@ pub enum Input {
         /// The last position that it stands for.
         last: Position,
     },
+    /// The caller does not trust its state machine any more: from now on, and for the life of the process, this node
+    /// does not campaign, and if it leads, it follows. It holds the log and votes as before: what it promises rests on
+    /// its log, in which nothing is wrong, and the others may need it to go on. (Not always does that help: where it
+    /// alone of those who are alive holds the end of the log, nobody can be elected.)
+    Withdraw,
 }
 
 /// Times in ticks and bounds in bytes. Equal on all members is advisable, not needed for safety.
@@ -176,6 +181,7 @@ impl Node {
             Input::Read { token } => self.read(token),
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
             Input::Install { last } => self.install(last),
+            Input::Withdraw => self.withdraw(),
         }
         self.member.finish_step()
     }
@@ -188,7 +194,23 @@ impl Node {
                 self.become_follower(None);
             }
         } else if self.member.tick_timer() && self.member.membership.is_voter(self.member.id) {
-            self.start_pre_vote();
+            if self.member.is_withdrawn {
+                self.member.leader = None;
+                self.member.reset_timer();
+            } else {
+                self.start_pre_vote();
+            }
+        }
+    }
+
+    /// Whatever it was about to win it gives up: a ballot that is left behind is not counted.
+    fn withdraw(&mut self) {
+        self.member.is_withdrawn = true;
+        match self.role {
+            RoleState::Follower => {}
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
+                self.become_follower(None);
+            }
         }
     }
 
@@ -446,6 +468,11 @@ impl Node {
     /// The cost of the entries that are not committed, as [`Limits::uncommitted_bytes_max`] counts it.
     pub fn uncommitted_bytes(&self) -> usize {
         self.member.log.uncommitted_bytes()
+    }
+
+    /// Whether it was told to leave leading to others ([`Input::Withdraw`]).
+    pub fn is_withdrawn(&self) -> bool {
+        self.member.is_withdrawn
     }
 
     /// Who belongs to the group.

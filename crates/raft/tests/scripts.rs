@@ -114,6 +114,7 @@ impl goldenscript::Runner for Player {
             "propose" => self.propose(&mut args)?,
             "compact" => self.compact(&mut args)?,
             "install" => self.install(&mut args)?,
+            "withdraw" => self.withdraw(&mut args)?,
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
             "read" => self.read(&mut args)?,
@@ -232,6 +233,14 @@ impl Player {
             }
         }
         Err("its timer did not run out".into())
+    }
+
+    /// `withdraw n1`: its caller does not trust its state machine any more.
+    fn withdraw(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let id = next_node(args)?;
+        args.reject_next()?;
+        self.cluster.step(id, Input::Withdraw);
+        Ok(())
     }
 
     /// `elect n1`: everybody's timer runs up to the point where a campaign is heard, then `n1` campaigns. What

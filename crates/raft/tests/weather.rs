@@ -78,6 +78,7 @@ enum Event {
     /// What was asked for last has come.
     Install,
     ApplyMore,
+    Withdraw,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..3_u64, 0..3_u64).prop_map(|(back, kept)| Event::Compact { back, kept }),
         2 => Just(Event::Install),
         2 => Just(Event::ApplyMore),
+        1 => Just(Event::Withdraw),
     ]
 }
 
@@ -182,6 +184,7 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
         Event::Propose => Input::Propose { payload: Bytes::from_static(b"mine") },
         Event::Read => Input::Read { token: ReadToken(token) },
         Event::ApplyMore => Input::ApplyMore,
+        Event::Withdraw => Input::Withdraw,
         Event::Compact { back, kept } => {
             let index = Index(node.applied().0.saturating_sub(back));
             let snapshot = Position::new(node.term_at(index)?, index);
@@ -214,6 +217,7 @@ proptest! {
             let effects = node.step(input.clone());
             disk.step(&input, &effects);
             prop_assert!(node.role() != Role::Leader || node.term() == disk.durable);
+            prop_assert!(node.role() == Role::Follower || !node.is_withdrawn());
             prop_assert!(node.term() >= term);
             prop_assert!(node.term() > term || vote.is_none() || node.vote() == vote);
             prop_assert!(node.commit() >= commit && node.commit() <= node.last().index);
