@@ -75,6 +75,12 @@ pub struct Status {
 }
 
 impl Status {
+    /// Of a server that has not read its data folder yet: it knows who it is, and nothing else.
+    pub fn loading(id: NodeId) -> Self {
+        let identity = Identity::new(id, Incarnation(0));
+        Self::new(&identity, Standing::Founding { missing: Vec::new() }, None, 0)
+    }
+
     pub(crate) fn new(
         identity: &Identity,
         standing: Standing,

@@ -72,7 +72,11 @@ impl Call<'_> {
 pub(crate) fn run(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
     let spec = find(call.arguments)?;
     call.client.note_command(spec);
-    (spec.run)(call)
+    let outcome = (spec.run)(call)?;
+    match (&outcome, call.shared.loading()) {
+        (Outcome::Ask(_), Some(loading)) => Err(CommandError::loading(loading)),
+        (Outcome::Ask(_) | Outcome::Answered | Outcome::Goodbye, _) => Ok(outcome),
+    }
 }
 
 /// The entry of the table that these arguments name, with their number checked.

@@ -169,7 +169,9 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: Socket
     poll_fn(|context| reader.poll(context)).await;
     let is_out_of_step = reader.is_out_of_step;
     shared.connections.remove(id);
-    shared.inbox.event(Event::Disconnected(ConnectionId(id)));
+    if shared.loading().is_none() {
+        shared.inbox.event(Event::Disconnected(ConnectionId(id)));
+    }
     if is_out_of_step {
         // Whether it has read the error or the time is over, the connection ends.
         let _ = timeout(LINGER, linger(&connection.stream)).await;

@@ -18,26 +18,22 @@ pub(crate) struct KeeperThread {
     jobs: Sender<SnapshotJob>,
     /// What became of jobs; an error is a sentence, and the last.
     pub(crate) news: UnboundedReceiver<Result<SnapshotNews, String>>,
-    /// Bytes so far of the snapshot that is being written.
-    pub(crate) written: Arc<AtomicU64>,
 }
 
 impl KeeperThread {
-    /// Starts the thread.
-    pub(crate) fn start(folder: PathBuf, keeper: Keeper) -> std::io::Result<Self> {
-        let written = Arc::new(AtomicU64::new(0));
-        let progress = Arc::clone(&written);
+    /// Starts the thread. `written` is told the bytes so far of the snapshot that is being written.
+    pub(crate) fn start(folder: PathBuf, keeper: Keeper, written: Arc<AtomicU64>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let (report, news) = unbounded_channel();
         let work = move || {
-            if let Err(error) = serve(keeper, &queue, &report, &progress) {
+            if let Err(error) = serve(keeper, &queue, &report, &written) {
                 let sentence = format!("the data folder {}: {error}", folder.display());
                 // If nobody listens, the process is ending anyway.
                 let _ = report.send(Err(sentence));
             }
         };
         std::thread::Builder::new().name("snapshots".to_owned()).spawn(work)?;
-        Ok(Self { jobs, news, written })
+        Ok(Self { jobs, news })
     }
 
     /// Queues a job.

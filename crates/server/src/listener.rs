@@ -14,30 +14,35 @@ use crate::connection;
 use crate::shared::{Counters, Shared};
 
 /// Clients that the kernel keeps waiting to be accepted.
-const BACKLOG: u32 = 4_096;
+pub(crate) const BACKLOG: u32 = 4_096;
 /// Files that a server has open besides its clients: the log, the peers, the runtime.
 const FILES_RESERVED: u64 = 64;
 /// The pause after an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the first of the host's addresses that can be bound.
+/// Binds the first of the host's addresses that can be bound, and listens there.
 pub(crate) async fn bind(address: &Address) -> io::Result<TcpListener> {
+    reserve(address).await?.listen(BACKLOG)
+}
+
+/// Binds the first of the host's addresses that can be bound; whoever connects is refused until somebody listens there.
+pub(crate) async fn reserve(address: &Address) -> io::Result<TcpSocket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in lookup_host((address.host.as_str(), address.port)).await? {
         match bind_one(candidate) {
-            Ok(listener) => return Ok(listener),
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the connections of the process before it.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 /// Accepts clients for ever.

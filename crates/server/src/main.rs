@@ -10,6 +10,7 @@ mod disk_thread;
 mod file_disk;
 mod keeper_thread;
 mod listener;
+mod loading;
 mod outbox;
 mod progress;
 mod replica_loop;

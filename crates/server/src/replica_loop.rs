@@ -66,7 +66,7 @@ impl<'a> ReplicaLoop<'a> {
                 return ended;
             }
             let begun = Instant::now();
-            let actions = self.shared.replica.borrow_mut().step(now_ms(), &mut self.events);
+            let actions = self.shared.step(now_ms(), &mut self.events);
             self.events.clear();
             let stepped = Instant::now();
             if let Some(ended) = self.carry_out(actions) {
@@ -151,7 +151,7 @@ impl<'a> ReplicaLoop<'a> {
         for connection in self.answered.drain(..) {
             connection.flush();
         }
-        let has_room = self.shared.replica.borrow().has_room();
+        let has_room = self.shared.has_room();
         self.shared.inbox.turned(has_room);
         None
     }

@@ -1,21 +1,20 @@
-//! One server's life: opens its folder, its log and its ports, runs the loop, and stops in order. Must not know
-//! commands, frames or consensus.
+//! One server's life: opens its ports, has its folder loaded, runs the loop, and stops in order. Must not know commands,
+//! frames or consensus.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use quorate_replica::keeper::{self, Keeper};
-use quorate_replica::replica::{Actions, Config, Replica};
-use quorate_storage::{Disk, Folder, FolderConfig, Identity, Outcome, SEGMENT_BYTES_DEFAULT};
-use tokio::net::TcpListener;
+use anyhow::Context as _;
+use quorate_replica::keeper::Keeper;
+use quorate_replica::replica::{Config, Replica};
+use quorate_storage::{Disk, Folder};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -24,13 +23,11 @@ use tracing::{error, info, warn};
 
 use crate::config::{Address, ServeConfig};
 use crate::disk_thread::DiskThread;
-use crate::file_disk::FileDisk;
 use crate::keeper_thread::KeeperThread;
-use crate::progress::Progress;
+use crate::loading::Loaded;
 use crate::replica_loop::{Ended, ReplicaLoop, now_ms};
-use crate::shared::{Connections, Counters, Inbox, Shared};
-use crate::transport::Peers;
-use crate::{listener, transport};
+use crate::shared::Shared;
+use crate::{listener, loading, transport};
 
 /// How long a server that was told to stop goes on answering what it has been asked.
 const STOP_WAIT: Duration = Duration::from_secs(2);
@@ -39,8 +36,6 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
 /// its ticks: by them it knows whether it still leads.
 const TURNS_PER_LOOK: u32 = 16;
-/// A log that is as long as it may be has at least so many segments.
-const SEGMENTS_PER_LOG: u64 = 8;
 /// Refused to start, or cannot go on.
 const EXIT_REFUSED: u8 = 1;
 /// The disk failed.
@@ -86,44 +81,58 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         );
         config.max_connections = room;
     }
-    let folder = open_folder(&config)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(TURNS_PER_LOOK)
         .build_local(LocalOptions::default())
         .context("the runtime")?;
-    let mut replica_config = Config::new(config.id, config.peers.keys().copied().collect(), draw()?, draw()?);
-    replica_config.election_hold_ms = milliseconds(config.election_hold);
-    replica_config.request_timeout_ms = milliseconds(config.request_timeout);
-    replica_config.log_bytes_max = config.log_bytes_max;
-    replica_config.log_tail_bytes = config.log_tail_bytes;
-    let start = replica_config.start;
-    let seed = replica_config.seed;
-    let OpenFolder { disk, folder: Folder { identity, wal, restored, snapshot, lock } } = folder;
-    let machine = match snapshot.zip(identity.cluster()) {
-        None => None,
-        Some((file, cluster)) => Some(
-            keeper::load(&file, cluster, seed)
-                .with_context(|| format!("the data folder {}", config.data.display()))?,
-        ),
+    runtime.block_on(live(config))
+}
+
+/// From the first port to the end: clients find the server from the beginning, and hear how far it is.
+async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
+    // The signals first: from `ready` on, each must find its handler.
+    let mut stop = pin!(told_to_stop(config.exit_on_stdin_close)?);
+    // Taken now, so that a port in use is told before anything is read. Other servers are let in later: to them this one
+    // is down until it has its state.
+    let peers = listener::reserve(&config.peer_listen)
+        .await
+        .with_context(|| at("peer-listen", &config.peer_listen))?;
+    let clients = listener::bind(&config.listen).await.with_context(|| at("listen", &config.listen))?;
+    let shared = Rc::new(Shared::new(config, draw()?));
+    let accepting = tokio::task::spawn_local(listener::accept(Rc::clone(&shared), clients));
+    let seed = draw()?;
+    let loading = loading::load(&shared.config, seed, Arc::clone(&shared.loading));
+    let loaded = tokio::select! {
+        biased;
+        () = &mut stop => {
+            info!("told to stop while the data folder is read: nothing was promised");
+            return Ok(None);
+        }
+        loaded = loading => loaded?,
     };
+    let Loaded { disk, folder: Folder { identity, wal, restored, snapshot: _, lock }, machine } = *loaded;
+    let config = &shared.config;
     let keeper = Keeper::new(Arc::clone(&disk) as Arc<dyn Disk>, seed);
-    let mut keeper = KeeperThread::start(config.data.clone(), keeper).context("the thread of snapshots")?;
+    let mut keeper = KeeperThread::start(config.data.clone(), keeper, Arc::clone(&shared.snapshot_written))
+        .context("the thread of snapshots")?;
     let mut disk = DiskThread::start(config.data.clone(), disk, wal).context("the thread of the disk")?;
-    let (replica, first) = Replica::new(replica_config, identity, restored, machine, now_ms());
-    let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.clone());
-    let shared = Rc::new(Shared {
-        peers: Peers::new(&config, advertised),
-        config,
-        start,
-        started: Instant::now(),
-        inbox: Inbox::default(),
-        connections: Connections::default(),
-        snapshot_written: Arc::clone(&keeper.written),
-        counters: Counters::default(),
-        replica: RefCell::new(replica),
-    });
-    let ended = runtime.block_on(run_ports(&shared, &mut disk, &mut keeper, first))?;
+    let (replica, first) = Replica::new(replica_config(&shared, seed), identity, restored, machine, now_ms());
+    shared.serve(replica);
+    let peers = peers.listen(listener::BACKLOG).with_context(|| at("peer-listen", &config.peer_listen))?;
+    tokio::task::spawn_local(transport::accept(Rc::clone(&shared), peers));
+    transport::dial(&shared);
+    let mut replica_loop = ReplicaLoop::new(&shared, &mut disk, &mut keeper);
+    let ended = tokio::select! {
+        ended = replica_loop.run(first) => Some(ended),
+        Err(error) = become_ready(&shared) => return Err(error),
+        () = async {
+            stop.await;
+            info!("told to stop: answering what is in flight");
+            accepting.abort();
+            drain(&shared).await;
+        } => None,
+    };
     if ended.is_none() {
         disk.finish();
         info!("stopped in order");
@@ -131,6 +140,20 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     // The lock goes last: until here the log was this process's own.
     drop(lock);
     Ok(ended)
+}
+
+fn at(flag: &str, address: &Address) -> String {
+    format!("--{flag} {address}")
+}
+
+fn replica_config(shared: &Shared, seed: u64) -> Config {
+    let config = &shared.config;
+    let mut replica = Config::new(config.id, config.peers.keys().copied().collect(), shared.start, seed);
+    replica.election_hold_ms = milliseconds(config.election_hold);
+    replica.request_timeout_ms = milliseconds(config.request_timeout);
+    replica.log_bytes_max = config.log_bytes_max;
+    replica.log_tail_bytes = config.log_tail_bytes;
+    replica
 }
 
 fn warn_of_strangers(config: &ServeConfig) {
@@ -144,64 +167,6 @@ fn warn_of_strangers(config: &ServeConfig) {
     }
 }
 
-/// An open folder, and the disk it lies on.
-struct OpenFolder {
-    disk: Arc<FileDisk>,
-    folder: Folder,
-}
-
-fn open_folder(config: &ServeConfig) -> anyhow::Result<OpenFolder> {
-    let name = || format!("the data folder {}", config.data.display());
-    let disk = Arc::new(FileDisk::open(&config.data).with_context(name)?);
-    let folder_config = FolderConfig {
-        node: config.id,
-        fresh_incarnation: quorate_storage::Incarnation(draw()?),
-        segment_bytes: segment_bytes(config.log_bytes_max),
-    };
-    let mut progress = Progress::new(format!("reading {}", name()), &|line| info!("{line}"));
-    let folder =
-        Folder::open_reporting(disk.clone(), &folder_config, &mut |done, total| progress.at(done, total))
-            .with_context(name)?;
-    drop(progress);
-    check_members(&folder.identity, config)?;
-    match folder.wal.outcome() {
-        Outcome::Clean => {}
-        Outcome::Torn(cut) => info!(
-            "the log ended in a write that was never acknowledged, at {}; it is cut there, before index {}",
-            cut.at, cut.index
-        ),
-    }
-    let (snapshot, entries) = (folder.restored.snapshot, &folder.restored.entries);
-    let behind = entries.iter().filter(|entry| entry.position.index > snapshot.index).count();
-    info!(
-        "{}: {}, {} entries, {behind} of them behind it, last {}",
-        name(),
-        if snapshot.index.0 == 0 { "no snapshot".to_owned() } else { format!("a snapshot at {snapshot}") },
-        entries.len(),
-        folder.wal.last()
-    );
-    Ok(OpenFolder { disk, folder })
-}
-
-/// Segments are deleted whole, and the next one is made ahead: small enough for both to matter little beside the log.
-fn segment_bytes(log_bytes_max: u64) -> u64 {
-    (log_bytes_max / SEGMENTS_PER_LOG).min(SEGMENT_BYTES_DEFAULT)
-}
-
-/// A founded folder says who its members are; another list means another cluster.
-fn check_members(identity: &Identity, config: &ServeConfig) -> anyhow::Result<()> {
-    let founded: Vec<u64> = identity.founding.iter().map(|member| member.id.get()).collect();
-    let named: Vec<u64> = config.peers.keys().map(|peer| peer.get()).collect();
-    if !founded.is_empty() && founded != named {
-        bail!(
-            "the data folder {} belongs to a cluster of the servers {founded:?}, and --peers names {named:?}: start it \
-             with its own cluster's --peers, or with another --data",
-            config.data.display()
-        );
-    }
-    Ok(())
-}
-
 /// Entropy from the operating system.
 fn draw() -> anyhow::Result<u64> {
     getrandom::u64().context("the operating system gives no random numbers")
@@ -209,37 +174,6 @@ fn draw() -> anyhow::Result<u64> {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn run_ports(
-    shared: &Rc<Shared>,
-    disk: &mut DiskThread,
-    keeper: &mut KeeperThread,
-    first: Actions,
-) -> anyhow::Result<Option<Ended>> {
-    let config = &shared.config;
-    // The signals first: from `ready` on, each must find its handler.
-    let stop = told_to_stop(config.exit_on_stdin_close)?;
-    let peers = bind("peer-listen", &config.peer_listen).await?;
-    let clients = bind("listen", &config.listen).await?;
-    tokio::task::spawn_local(transport::accept(Rc::clone(shared), peers));
-    transport::dial(shared);
-    let accepting = tokio::task::spawn_local(listener::accept(Rc::clone(shared), clients));
-    let mut replica_loop = ReplicaLoop::new(shared, disk, keeper);
-    tokio::select! {
-        ended = replica_loop.run(first) => Ok(Some(ended)),
-        Err(error) = become_ready(shared) => Err(error),
-        () = async {
-            stop.await;
-            info!("told to stop: answering what is in flight");
-            accepting.abort();
-            drain(shared).await;
-        } => Ok(None),
-    }
-}
-
-async fn bind(flag: &str, address: &Address) -> anyhow::Result<TcpListener> {
-    listener::bind(address).await.with_context(|| format!("--{flag} {address}"))
 }
 
 /// Says that it is ready, leader or none; but not on the folder of another cluster, which only others can tell. Ends with

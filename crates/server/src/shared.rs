@@ -9,11 +9,13 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+use quorate_replica::replica::Actions;
 use quorate_replica::{Event, Replica, Request, Status};
 
 use crate::command::client::Client;
 use crate::config::ServeConfig;
 use crate::connection::Connection;
+use crate::loading::LoadProgress;
 use crate::transport::Peers;
 
 /// The version of Redis whose commands and texts we follow: clients choose features by it.
@@ -45,16 +47,56 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Bytes so far of the snapshot that is being written.
     pub(crate) snapshot_written: Arc<AtomicU64>,
+    /// How far the data folder is read.
+    pub(crate) loading: Arc<LoadProgress>,
     /// For `INFO`.
     pub(crate) counters: Counters,
-    /// Stepped by the loop alone; everyone else looks at it.
-    pub(crate) replica: RefCell<Replica>,
+    /// Stepped by the loop alone; everyone else looks at it. `None` while the data folder is read.
+    replica: RefCell<Option<Replica>>,
 }
 
 impl Shared {
-    /// A look at the replica.
+    /// Of a server that has nothing but its configuration; `start` was drawn at this process start.
+    pub(crate) fn new(config: ServeConfig, start: u64) -> Self {
+        let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.clone());
+        Self {
+            peers: Peers::new(&config, advertised),
+            config,
+            start,
+            started: Instant::now(),
+            inbox: Inbox::default(),
+            connections: Connections::default(),
+            snapshot_written: Arc::default(),
+            loading: Arc::new(LoadProgress::begin()),
+            counters: Counters::default(),
+            replica: RefCell::new(None),
+        }
+    }
+
+    /// The data folder is read, and this is what came of it.
+    pub(crate) fn serve(&self, replica: Replica) {
+        let before = self.replica.borrow_mut().replace(replica);
+        assert!(before.is_none(), "a server has one replica");
+    }
+
+    /// How far the data folder is read, until it is.
+    pub(crate) fn loading(&self) -> Option<&LoadProgress> {
+        self.replica.borrow().is_none().then_some(&*self.loading)
+    }
+
+    /// Steps the replica: for its loop alone.
+    pub(crate) fn step(&self, now_ms: u64, events: &mut Vec<Event>) -> Actions {
+        self.replica.borrow_mut().as_mut().expect("the loop runs on a replica").step(now_ms, events)
+    }
+
+    /// Whether the replica takes more requests. Before there is one, each is answered without it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.replica.borrow().as_ref().is_none_or(Replica::has_room)
+    }
+
+    /// A look at the replica, or at a server that has none yet.
     pub(crate) fn status(&self) -> Status {
-        self.replica.borrow().status()
+        self.replica.borrow().as_ref().map_or_else(|| Status::loading(self.config.id), Replica::status)
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_replica::command::ReplyError;
 
 use super::table::Spec;
+use crate::loading::LoadProgress;
 
 /// Why a command was not run. As text: the error reply, its class first.
 #[derive(Debug)]
@@ -51,6 +52,12 @@ impl CommandError {
     /// A plain error of class `ERR`.
     pub(crate) fn err(text: impl fmt::Display) -> Self {
         Self::Text(format!("ERR {text}"))
+    }
+
+    /// What needs the data has to wait for it.
+    pub(super) fn loading(progress: &LoadProgress) -> Self {
+        let percent = progress.percent();
+        Self::Reply(ReplyError::NotServing(format!("loading the data folder, {percent} %")))
     }
 
     pub(super) fn unknown_command(arguments: &[Bytes]) -> Self {

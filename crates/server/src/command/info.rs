@@ -93,7 +93,7 @@ fn resident_bytes() -> u64 {
 fn persistence(shared: &Shared, status: &Status, text: &mut String) {
     let snapshots = &status.snapshots;
     let (receiving, received_bytes) = snapshots.receiving.unwrap_or_default();
-    line(text, "loading", 0);
+    loading(shared, text);
     line(text, "aof_enabled", 1);
     line(text, "rdb_bgsave_in_progress", u8::from(snapshots.taking.is_some()));
     line(text, "rdb_last_save_time", snapshots.time_ms / 1_000);
@@ -110,6 +110,21 @@ fn persistence(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_snapshot_failure", snapshots.failure.replace(['\r', '\n'], " "));
     line(text, "quorate_log_bytes", snapshots.log_bytes);
     line(text, "quorate_log_bytes_max", shared.config.log_bytes_max);
+}
+
+fn loading(shared: &Shared, text: &mut String) {
+    let Some(progress) = shared.loading() else {
+        line(text, "loading", 0);
+        line(text, "async_loading", 0);
+        return;
+    };
+    line(text, "loading", 1);
+    line(text, "async_loading", 0);
+    line(text, "loading_start_time", progress.begun_s());
+    line(text, "loading_total_bytes", progress.total());
+    line(text, "loading_loaded_bytes", progress.done());
+    line(text, "loading_loaded_perc", format_args!("{}.00", progress.percent()));
+    line(text, "loading_eta_seconds", progress.left().as_secs());
 }
 
 fn stats(shared: &Shared, _: &Status, text: &mut String) {
@@ -164,6 +179,9 @@ fn role(role: Role) -> &'static str {
 
 fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     let (standing, notice) = match &status.standing {
+        Standing::Founding { .. } if let Some(loading) = shared.loading() => {
+            ("loading", format!("reads its data folder, {} %", loading.percent()))
+        }
         Standing::Member => ("member", String::new()),
         Standing::Founding { missing } => {
             let missing: Vec<String> = missing.iter().map(|node| node.get().to_string()).collect();

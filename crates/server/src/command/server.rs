@@ -64,6 +64,9 @@ pub(super) fn bgsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
     if !is_plain {
         return Err(CommandError::Syntax);
     }
+    if let Some(loading) = call.shared.loading() {
+        return Err(CommandError::loading(loading));
+    }
     let status = call.shared.status();
     if status.standing != Standing::Member {
         let why = "this server takes no part in a cluster yet: INFO says why".to_owned();
@@ -77,6 +80,9 @@ pub(super) fn bgsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
 
 /// `LASTSAVE`: the replicated time of the newest snapshot here, in seconds since 1970.
 pub(super) fn lastsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
+    if let Some(loading) = call.shared.loading() {
+        return Err(CommandError::loading(loading));
+    }
     let seconds = call.shared.status().snapshots.time_ms / 1_000;
     call.reply().integer(i64::try_from(seconds).unwrap_or(i64::MAX));
     Ok(Outcome::Answered)

@@ -10,6 +10,7 @@ mod folders;
 mod impostors;
 mod large_writes;
 mod load;
+mod loading;
 mod ports;
 mod redis_clients;
 mod scripts;

@@ -88,15 +88,12 @@ impl Plan {
     #[track_caller]
     pub(crate) fn start(&self) -> Server {
         let mut server = self.spawn();
-        let out = server.child.stdout.take().unwrap();
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).unwrap();
-        let expected = format!("ready id={} listen=127.0.0.1:{}\n", self.id, self.port);
-        assert_eq!(line, expected, "the log says:\n{}", server.log());
+        server.ready(self.id);
         server
     }
 
-    fn spawn(&self) -> Server {
+    /// Starts it, and waits for nothing.
+    pub(crate) fn spawn(&self) -> Server {
         let mut child = self.command().spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (err, into) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -120,6 +117,16 @@ impl Plan {
 }
 
 impl Server {
+    /// Waits until it says that it is ready, once.
+    #[track_caller]
+    pub(crate) fn ready(&mut self, id: u64) {
+        let out = self.child.stdout.take().expect("it is waited for once");
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let expected = format!("ready id={id} listen=127.0.0.1:{}\n", self.port);
+        assert_eq!(line, expected, "the log says:\n{}", self.log());
+    }
+
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -261,10 +268,15 @@ pub(crate) struct Client {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a server that listens");
+        Self::try_connect(port).expect("a server that listens")
+    }
+
+    /// `None` if nobody listens.
+    pub(crate) fn try_connect(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        Self { stream, decoder: ReplyDecoder::new(ReplyLimits::default()), buffer: BytesMut::new() }
+        Some(Self { stream, decoder: ReplyDecoder::new(ReplyLimits::default()), buffer: BytesMut::new() })
     }
 
     /// Sends bytes as they are.
