@@ -24,6 +24,7 @@ use crate::types::{Entry, Index, Position, Term};
 /// - Base and snapshot never fall.
 /// - The commit index never falls.
 /// - An entry at or below the commit index never changes: only the tail above it can be truncated.
+/// - `bytes` is the cost of all entries.
 /// - `uncommitted_bytes` is the cost of the entries above the commit index.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
@@ -31,6 +32,7 @@ pub(crate) struct Log {
     snapshot: Position,
     entries: VecDeque<Entry>,
     commit: Index,
+    bytes: usize,
     uncommitted_bytes: usize,
 }
 
@@ -39,7 +41,8 @@ impl Log {
     pub(crate) fn new(base: Position, entries: Vec<Entry>, snapshot: Position) -> Self {
         let entries_after_base = entries;
         let entries = VecDeque::new();
-        let mut log = Self { base, snapshot: base, entries, commit: base.index, uncommitted_bytes: 0 };
+        let commit = base.index;
+        let mut log = Self { base, snapshot: base, entries, commit, bytes: 0, uncommitted_bytes: 0 };
         log.append(entries_after_base);
         assert!(log.holds(snapshot), "a log from {base} to {} beside a snapshot of {snapshot}", log.last());
         log.commit_to(snapshot.index);
@@ -65,6 +68,11 @@ impl Log {
     /// The commit index.
     pub(crate) fn commit(&self) -> Index {
         self.commit
+    }
+
+    /// The cost of all entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The cost of all entries above the commit index.
@@ -144,6 +152,7 @@ impl Log {
             );
             assert!(entry.position.term >= last.term, "{} after {last}: terms fall", entry.position);
             assert!(entry.position.term > Term::ZERO, "an entry of term zero");
+            self.bytes += entry.cost();
             self.uncommitted_bytes += entry.cost();
             self.entries.push_back(entry);
         }
@@ -155,6 +164,7 @@ impl Log {
         while let Some(entry) = self.entries.back()
             && entry.position.index >= first
         {
+            self.bytes -= entry.cost();
             self.uncommitted_bytes -= entry.cost();
             self.entries.pop_back();
         }
@@ -175,6 +185,7 @@ impl Log {
             && entry.position.index <= through
         {
             self.base = entry.position;
+            self.bytes -= entry.cost();
             self.entries.pop_front();
         }
         self.entries.shrink_to(self.entries.len() * 2);
@@ -292,6 +303,8 @@ mod tests {
             prop_assert_eq!(&all, &model);
             let tail = model.iter().filter(|entry| entry.position.index.0 > commit);
             prop_assert_eq!(log.uncommitted_bytes(), tail.map(Entry::cost).sum::<usize>());
+            let all = log.between(log.base().index, log.last().index);
+            prop_assert_eq!(log.bytes(), all.map(Entry::cost).sum::<usize>());
             for index in 0..50 {
                 let known = model.iter().find(|entry| entry.position.index.0 == index);
                 prop_assert_eq!(log.entry(Index(index)), known);

@@ -465,6 +465,11 @@ impl Node {
         self.member.log.between(after, self.member.log.last().index)
     }
 
+    /// The cost of the entries that are held in memory.
+    pub fn log_bytes(&self) -> usize {
+        self.member.log.bytes()
+    }
+
     /// The cost of the entries that are not committed, as [`Limits::uncommitted_bytes_max`] counts it.
     pub fn uncommitted_bytes(&self) -> usize {
         self.member.log.uncommitted_bytes()

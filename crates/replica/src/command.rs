@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use quorate_storage::ClusterId;
 
+use crate::shortage::Shortage;
 use crate::value::Value;
 
 /// A session: the cluster, the index of the entry that opened it, and its place among the openings of that
@@ -216,6 +217,8 @@ pub enum ReplyError {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
+    /// Not executed: the state may not grow.
+    Short(Box<Shortage>),
     /// May or may not take effect, now or later.
     InDoubt,
     /// Not executed under this call; whether an earlier send was, is no longer known.
@@ -277,6 +280,7 @@ impl fmt::Display for ReplyError {
                     "TRYAGAIN overloaded: no turn within --request-timeout of {limit_ms} ms; not executed"
                 )
             }
+            Self::Short(shortage) => shortage.fmt(f),
             Self::InDoubt => f.write_str(
                 "INDOUBT no confirmation in time: the command may or may not take effect, now or later",
             ),

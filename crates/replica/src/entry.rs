@@ -26,12 +26,14 @@
 //! | 17 open session | lifetime in ms (8), 0 for the default |
 //! | 18 close session | session index (8), place (4) |
 //! | 19 keep alive | |
+//! | 20 refused | why ([`crate::shortage`]), 0 for a plain write, or 1 and for one under a client's session: session index (8), place (4), sequence (8), acknowledged (8), CRC-32C of the command (4) |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::NodeId;
 
 use crate::bytes_read::{Malformed, Reader};
 use crate::command::{Command, Condition, Seq, SessionKey};
+use crate::shortage::{SHORTAGE_BYTES_MAX, Shortage};
 
 const PAYLOAD_BATCH: u8 = 1;
 const PAYLOAD_FOUNDING: u8 = 2;
@@ -55,6 +57,7 @@ const WRITE_ONCE: u8 = 16;
 const WRITE_OPEN_SESSION: u8 = 17;
 const WRITE_CLOSE_SESSION: u8 = 18;
 const WRITE_KEEP_ALIVE: u8 = 19;
+const WRITE_REFUSED: u8 = 20;
 
 const PUT_IF_ABSENT: u8 = 1;
 const PUT_IF_PRESENT: u8 = 2;
@@ -173,6 +176,51 @@ pub enum LoggedWrite {
     },
     /// Nothing: the gateway shows that it lives, or gives up a sequence it has never sent.
     KeepAlive,
+    /// What the leader has put in the place of a write that it refused: the write's sequence is used, and answered with
+    /// the refusal, but nothing is executed.
+    Refused {
+        /// Why.
+        shortage: Shortage,
+        /// Which command of a client's session it was, if it was one: if an earlier send of it has run, that is the answer.
+        once: Option<OnceName>,
+    },
+}
+
+/// A command of a client's session, without what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnceName {
+    /// The client's session.
+    pub session: SessionKey,
+    /// Its number.
+    pub seq: Seq,
+    /// The session's floor as the client names it.
+    pub acknowledged: Seq,
+    /// CRC-32C of the command's bytes.
+    pub checksum: u32,
+}
+
+/// Bytes of a refused plain write, at most.
+pub(crate) const REFUSED_PLAIN_BYTES_MAX: usize = 1 + SHORTAGE_BYTES_MAX + 1;
+/// Bytes of a refused write, at most.
+const REFUSED_BYTES_MAX: usize = REFUSED_PLAIN_BYTES_MAX + 12 + 8 + 8 + 4;
+
+impl LoggedWrite {
+    /// What stands in its place if it is refused.
+    #[must_use]
+    pub(crate) fn refused(&self, shortage: Shortage) -> Self {
+        let once = match self {
+            Self::Once { session, seq, acknowledged, checksum, command: _ } => {
+                let (session, seq, acknowledged, checksum) = (*session, *seq, *acknowledged, *checksum);
+                Some(OnceName { session, seq, acknowledged, checksum })
+            }
+            Self::Plain(_)
+            | Self::OpenSession { .. }
+            | Self::CloseSession { .. }
+            | Self::KeepAlive
+            | Self::Refused { .. } => None,
+        };
+        Self::Refused { shortage, once }
+    }
 }
 
 /// Lays out the payload of a batch: `items` are bytes of items, as [`run`] and [`open_gateway`] make them.
@@ -309,6 +357,7 @@ pub fn encode_write(write: &LoggedWrite) -> Bytes {
             put_session(&mut out, *session);
         }
         LoggedWrite::KeepAlive => out.put_u8(WRITE_KEEP_ALIVE),
+        LoggedWrite::Refused { shortage, once } => put_refused(&mut out, shortage, once.as_ref()),
     }
     out.freeze()
 }
@@ -322,6 +371,19 @@ fn write_length_hint(write: &LoggedWrite) -> usize {
         LoggedWrite::Plain(command) => command_length(command),
         LoggedWrite::Once { command, .. } => 29 + command_length(command),
         LoggedWrite::OpenSession { .. } | LoggedWrite::CloseSession { .. } | LoggedWrite::KeepAlive => 13,
+        LoggedWrite::Refused { .. } => REFUSED_BYTES_MAX,
+    }
+}
+
+fn put_refused(out: &mut BytesMut, shortage: &Shortage, once: Option<&OnceName>) {
+    out.put_u8(WRITE_REFUSED);
+    shortage.encode(out);
+    out.put_u8(u8::from(once.is_some()));
+    if let Some(OnceName { session, seq, acknowledged, checksum }) = once {
+        put_session(out, *session);
+        out.put_u64_le(seq.0);
+        out.put_u64_le(acknowledged.0);
+        out.put_u32_le(*checksum);
     }
 }
 
@@ -456,8 +518,27 @@ fn parse_write(reader: &mut Reader) -> Result<LoggedWrite, Malformed> {
         }
         WRITE_CLOSE_SESSION => Ok(LoggedWrite::CloseSession { session: parse_session(reader)? }),
         WRITE_KEEP_ALIVE => Ok(LoggedWrite::KeepAlive),
+        WRITE_REFUSED => parse_refused(reader),
         kind => Ok(LoggedWrite::Plain(parse_command(kind, reader)?)),
     }
+}
+
+fn parse_refused(reader: &mut Reader) -> Result<LoggedWrite, Malformed> {
+    let shortage = Shortage::parse(reader)?;
+    let once = match reader.u8()? {
+        0 => None,
+        1 => Some(OnceName {
+            session: parse_session(reader)?,
+            seq: Seq(reader.u64()?),
+            acknowledged: Seq(reader.u64()?),
+            checksum: reader.u32()?,
+        }),
+        _ => return Err(Malformed("a refused write of an unknown kind")),
+    };
+    if once.is_some_and(|once| once.acknowledged >= once.seq) {
+        return Err(Malformed("a command at or below the floor it carries"));
+    }
+    Ok(LoggedWrite::Refused { shortage, once })
 }
 
 fn parse_command(kind: u8, reader: &mut Reader) -> Result<Command, Malformed> {

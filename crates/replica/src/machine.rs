@@ -4,11 +4,12 @@
 use quorate_raft::{Entry, Index, NodeId, Payload, Position};
 use quorate_storage::ClusterId;
 
-use crate::command::{Command, Query, Reply, Seq, SessionId, SessionKey};
-use crate::entry::{self, EntryPayload, Item, LoggedWrite, Run, StateLimits};
+use crate::command::{Command, Query, Reply, ReplyError, Seq, SessionId, SessionKey};
+use crate::entry::{self, EntryPayload, Item, LoggedWrite, OnceName, Run, StateLimits};
 use crate::sabotage::{self, Bug};
 use crate::session::{Admission, GatewayAdmission, Sessions};
 use crate::shard::{Shards, mix};
+use crate::shortage::Shortage;
 use crate::snapshot::Image;
 use crate::value::Value;
 
@@ -248,7 +249,9 @@ impl Machine {
     }
 
     fn perform(&mut self, index: Index, place: &mut u32, write: &LoggedWrite, limits: &StateLimits) -> Reply {
+        let is_refused = Bug::DecidesMemoryWhenApplied.spoils(false, || self.is_above_local_limit(write));
         match write {
+            _ if is_refused => Reply::Error(ReplyError::InDoubt),
             LoggedWrite::Plain(command) => self.shards.execute(command, limits),
             LoggedWrite::Once { session, seq, acknowledged, checksum, command } => {
                 self.perform_once(*session, (*seq, *acknowledged, *checksum), command, limits)
@@ -265,6 +268,29 @@ impl Machine {
                 Reply::Ok
             }
             LoggedWrite::KeepAlive => Reply::Ok,
+            LoggedWrite::Refused { shortage, once } => self.refuse(shortage, once.as_ref(), limits),
+        }
+    }
+
+    /// The mistake of [`Bug::DecidesMemoryWhenApplied`].
+    fn is_above_local_limit(&self, write: &LoggedWrite) -> bool {
+        let (limit, growth) = (sabotage::noted_memory_bytes_max(), self.growth(write));
+        limit > 0 && growth > 0 && self.memory().total() + growth > limit
+    }
+
+    /// Nothing runs, and nothing is recorded in a client's session: the client may send the sequence again when there is
+    /// room. But if an earlier send of it has run, its reply is the answer.
+    fn refuse(&mut self, shortage: &Shortage, once: Option<&OnceName>, limits: &StateLimits) -> Reply {
+        let refused = Reply::Error(ReplyError::Short(Box::new(shortage.clone())));
+        let Some(OnceName { session, seq, acknowledged, checksum }) = once.copied() else { return refused };
+        let number = (seq, acknowledged, checksum);
+        match self.sessions.admit_client(session, number, 0, self.now_ms, limits) {
+            Admission::Fresh => refused,
+            Admission::Repeat(reply) => {
+                self.sessions.touch_client(session, self.now_ms);
+                reply
+            }
+            Admission::Refused(error) => Reply::Error(error),
         }
     }
 

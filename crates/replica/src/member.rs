@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use quorate_raft::{
-    Effects, Entry, Input, Message, Node, NodeId, Persist, ReadOutcome, ReadToken, Refusal, Restored, Role,
-    Term, WriteId,
+    Effects, Entry, Input, Message, Node, NodeId, Persist, Position, ReadOutcome, ReadToken, Refusal,
+    Restored, Role, Term, WriteId,
 };
 use quorate_storage::ClusterId;
 
@@ -22,7 +22,9 @@ use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::Transfers;
 use crate::wire::PeerMessage;
+use room::Room;
 
+mod room;
 mod snapshots;
 
 /// Bytes of items that wait at a leader to be proposed; what a follower forwards beyond is dropped, and the follower
@@ -40,6 +42,7 @@ pub(crate) struct Member {
     transfers: Transfers,
     /// The state of a snapshot that was fetched, for the moment at which it is installed.
     loaded: Option<Box<Machine>>,
+    room: Room,
     log_bytes_max: u64,
     log_tail_bytes: u64,
     snapshot_chunk_bytes: usize,
@@ -96,6 +99,7 @@ impl Member {
             transfers: Transfers::new(machine.now_ms()),
             machine,
             loaded: None,
+            room: Room::new(config.memory_bytes_max),
             log_bytes_max: config.log_bytes_max,
             log_tail_bytes: config.log_tail_bytes,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
@@ -129,6 +133,10 @@ impl Member {
         self.gateway.waiting()
     }
 
+    pub(crate) fn memory_bytes_max(&self) -> u64 {
+        self.room.memory_bytes_max()
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.gateway.has_room() && self.reads.has_room()
     }
@@ -152,7 +160,10 @@ impl Member {
                 self.read(WaitingRead { connection, tag, query, arrived_ms, after: None });
             }
             Operation::Write(write) => match self.log(write) {
-                Ok(write) => self.write(connection, tag, &write),
+                Ok(write) => match self.refusal(&write) {
+                    None => self.write(connection, tag, &write),
+                    Some(reply) => out.actions.answers.push(Answer { connection, tag, reply }),
+                },
                 Err(reply) => out.actions.answers.push(Answer { connection, tag, reply }),
             },
         }
@@ -338,7 +349,7 @@ impl Member {
 
     // --- effects ---
 
-    fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<(), Refusal>> {
+    fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<Position, Refusal>> {
         let mut effects = self.node.step(input);
         let proposed = effects.proposed.take();
         while effects.more_to_apply {
@@ -346,7 +357,7 @@ impl Member {
             effects = self.node.step(Input::ApplyMore);
         }
         self.perform(effects, out);
-        proposed.map(|outcome| outcome.map(|_| ()))
+        proposed
     }
 
     fn perform(&mut self, effects: Effects, out: &mut Outbox) {
@@ -380,7 +391,7 @@ impl Member {
         if out.actions.halt.is_some() {
             return;
         }
-        sabotage::note_flags(&self.founding_limits);
+        sabotage::note_flags(&self.founding_limits, self.room.memory_bytes_max());
         if let Err(cannot) = self.machine.apply(entry, &mut self.gateway) {
             out.actions.halt = Some(format!(
                 "the log's entry {} cannot be applied: {}; a newer version may have written it: start that version",
@@ -397,6 +408,7 @@ impl Member {
             return;
         }
         self.transfers.applied(entry.cost());
+        self.room.applied(entry.position.index);
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
         if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
             self.gateway.session_lost();
@@ -452,6 +464,7 @@ impl Member {
             self.reads.forget_questions();
             self.staged.clear();
             self.staged_bytes = 0;
+            self.room.forget_proposed();
         }
     }
 
@@ -483,9 +496,10 @@ impl Member {
                 // It would be refused as busy: not worth laying it out.
                 return;
             }
+            let (items, growth) = self.admitted(items);
             let payload = entry::batch(stamp_ms, &items);
             match self.step(Input::Propose { payload }, out) {
-                Some(Ok(())) => {}
+                Some(Ok(position)) => self.note_growth(position.index, growth),
                 // Not now: it stays here, and the next step tries again.
                 Some(Err(Refusal::Busy | Refusal::NotLeader { .. })) | None => return,
                 Some(Err(Refusal::TooLarge)) => {
@@ -505,7 +519,7 @@ impl Member {
             return true;
         }
         let payload = entry::founding(&self.founding_limits);
-        let is_taken = matches!(self.step(Input::Propose { payload }, out), Some(Ok(())));
+        let is_taken = matches!(self.step(Input::Propose { payload }, out), Some(Ok(_)));
         if is_taken {
             self.founding_proposed = Some(self.node.term());
         }
@@ -520,7 +534,7 @@ impl Member {
         let is_settled = self.node.commit() == self.node.last().index;
         if self.is_leader() && is_due && is_quiet && is_settled && self.machine.limits().is_some() {
             let payload = entry::batch(self.next_stamp(), &[]);
-            if let Some(Ok(())) = self.step(Input::Propose { payload }, out) {
+            if let Some(Ok(_)) = self.step(Input::Propose { payload }, out) {
                 self.time_entry_ms = self.uptime_ms;
             }
         }

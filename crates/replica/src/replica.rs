@@ -147,6 +147,8 @@ pub struct Config {
     pub raft: quorate_raft::Limits,
     /// What this server writes into the founding entry, if it is the one that does.
     pub founding_limits: StateLimits,
+    /// Bytes that the state may grow to while this server leads, as [`crate::Memory`] counts them; 0 for no limit.
+    pub memory_bytes_max: u64,
     /// Bytes of entries after which a snapshot is taken.
     pub log_bytes_max: u64,
     /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
@@ -183,6 +185,7 @@ impl Config {
             request_timeout_ms: 5_000,
             raft: Self::default_limits(),
             founding_limits: StateLimits::default(),
+            memory_bytes_max: 0,
             log_bytes_max: LOG_BYTES_MAX,
             log_tail_bytes: LOG_TAIL_BYTES,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,

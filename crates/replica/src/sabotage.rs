@@ -15,6 +15,10 @@ pub enum Bug {
     ExpiresByLocalClock,
     /// Commands are judged by the limits in this server's flags.
     DecidesByLocalLimits,
+    /// Commands are refused by the memory limit in this server's flags when they are applied.
+    DecidesMemoryWhenApplied,
+    /// A write that the leader refuses is left out of its run: those behind it take its place.
+    LeavesRefusedOut,
     /// Who waits is left waiting when leadership is lost, and for ever.
     LeavesWaiters,
     /// The answer to a read of an earlier process counts.
@@ -45,14 +49,21 @@ impl Bug {
     }
 }
 
-/// The limits in the flags of the server that applies next, for [`Bug::DecidesByLocalLimits`].
+/// The limits in the flags of the server that applies next, and its limit of memory, for [`Bug::DecidesByLocalLimits`] and
+/// [`Bug::DecidesMemoryWhenApplied`].
 #[cfg(not(feature = "sabotage"))]
-pub(crate) const fn note_flags(_: &StateLimits) {}
+pub(crate) const fn note_flags(_: &StateLimits, _: u64) {}
 
 /// What was noted last.
 #[cfg(not(feature = "sabotage"))]
 pub(crate) const fn noted_flags() -> Option<StateLimits> {
     None
+}
+
+/// The limit of memory that was noted last.
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn noted_memory_bytes_max() -> u64 {
+    0
 }
 
 #[cfg(not(feature = "sabotage"))]
@@ -65,7 +76,7 @@ impl Bug {
 #[cfg(feature = "sabotage")]
 pub use put_back::{MARKER, put_back};
 #[cfg(feature = "sabotage")]
-pub(crate) use put_back::{note_flags, noted_flags};
+pub(crate) use put_back::{note_flags, noted_flags, noted_memory_bytes_max};
 
 #[cfg(feature = "sabotage")]
 mod put_back {
@@ -80,6 +91,7 @@ mod put_back {
     thread_local! {
         static PUT_BACK: Cell<Option<Bug>> = const { Cell::new(None) };
         static FLAGS: Cell<Option<StateLimits>> = const { Cell::new(None) };
+        static MEMORY_BYTES_MAX: Cell<u64> = const { Cell::new(0) };
     }
 
     /// From now on all servers of this thread have this bug, or none.
@@ -87,8 +99,13 @@ mod put_back {
         PUT_BACK.set(bug);
     }
 
-    pub(crate) fn note_flags(limits: &StateLimits) {
+    pub(crate) fn note_flags(limits: &StateLimits, memory_bytes_max: u64) {
         FLAGS.set(Some(*limits));
+        MEMORY_BYTES_MAX.set(memory_bytes_max);
+    }
+
+    pub(crate) fn noted_memory_bytes_max() -> u64 {
+        MEMORY_BYTES_MAX.get()
     }
 
     pub(crate) fn noted_flags() -> Option<StateLimits> {

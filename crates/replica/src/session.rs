@@ -48,6 +48,8 @@ pub struct Sessions {
     gateways: BTreeMap<SessionKey, Gateway>,
     gateway_of: BTreeMap<NodeId, SessionKey>,
     deadlines: BTreeSet<(u64, SessionKey)>,
+    /// Of all replies that clients' sessions keep.
+    reply_bytes: u64,
     digest: u64,
 }
 
@@ -66,6 +68,16 @@ impl Sessions {
     /// How many clients' sessions are open.
     pub fn clients(&self) -> u64 {
         self.clients.count()
+    }
+
+    /// What the replies cost that clients' sessions keep.
+    pub fn reply_bytes(&self) -> u64 {
+        self.reply_bytes
+    }
+
+    /// Whether a command of a client has run, and its reply is kept.
+    pub(crate) fn is_recorded(&self, key: SessionKey, seq: Seq) -> bool {
+        self.clients.get(key).is_some_and(|client| client.replies.get(seq).is_some())
     }
 
     /// The wrapping sum of a digest of each session.
@@ -119,6 +131,7 @@ impl Sessions {
         if let Some(client) = self.clients.remove(key) {
             self.deadlines.remove(&(client.deadline_ms, key));
             self.digest = self.digest.wrapping_sub(client.digest(key));
+            self.reply_bytes -= client.replies.bytes();
             for (seq, recorded) in client.replies.iter() {
                 self.digest = self.digest.wrapping_sub(reply_digest(key, seq, recorded));
             }
@@ -167,6 +180,7 @@ impl Sessions {
         let client = self.clients.get_mut(key).expect("a reply for a session that admitted nothing");
         assert!(client.floor < seq && acknowledged < seq, "a command was applied below its floor");
         self.digest = self.digest.wrapping_sub(client.digest(key));
+        self.reply_bytes -= client.replies.bytes();
         client.floor = client.floor.max(acknowledged);
         while let Some((seq, recorded)) = client.replies.take_first(client.floor) {
             self.digest = self.digest.wrapping_sub(reply_digest(key, seq, &recorded));
@@ -174,6 +188,7 @@ impl Sessions {
         let recorded = Recorded::new(checksum, reply);
         self.digest = self.digest.wrapping_add(reply_digest(key, seq, &recorded));
         client.replies.insert(seq, recorded);
+        self.reply_bytes += client.replies.bytes();
         client.put_off(now_ms, key, &mut self.deadlines);
         self.digest = self.digest.wrapping_add(client.digest(key));
     }
@@ -283,6 +298,7 @@ impl Sessions {
     pub(crate) fn load_client(&mut self, key: SessionKey, client: Client) -> Result<(), &'static str> {
         self.check_is_new(key)?;
         self.digest = self.digest.wrapping_add(client.digest(key));
+        self.reply_bytes += client.replies.bytes();
         for (seq, recorded) in client.replies.iter() {
             self.digest = self.digest.wrapping_add(reply_digest(key, seq, recorded));
         }

@@ -6,6 +6,7 @@ use quorate_raft::{NodeId, Role, Term};
 use quorate_storage::{Identity, Incarnation};
 
 use crate::member::Member;
+use crate::memory::Memory;
 use crate::replica::Standing;
 
 /// What came of snapshots since the process began, and what is under way.
@@ -60,8 +61,12 @@ pub struct Status {
     pub members: BTreeSet<NodeId>,
     /// Keys held.
     pub keys: u64,
-    /// Bytes of keys and values.
-    pub data_bytes: u64,
+    /// What the state costs.
+    pub memory: Memory,
+    /// What it may cost while this server leads, in bytes; 0 for no limit.
+    pub memory_bytes_max: u64,
+    /// Bytes of the log's entries that are held in memory.
+    pub log_memory_bytes: u64,
     /// Client sessions open.
     pub sessions: u64,
     /// Commands of the gateway that are not resolved.
@@ -104,7 +109,9 @@ impl Status {
             snapshots: member.map_or_else(SnapshotStatus::default, Member::snapshots),
             members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
             keys: machine.map_or(0, |machine| machine.shards().keys()),
-            data_bytes: machine.map_or(0, |machine| machine.shards().data_bytes()),
+            memory: machine.map_or_else(Memory::default, crate::machine::Machine::memory),
+            memory_bytes_max: member.map_or(0, Member::memory_bytes_max),
+            log_memory_bytes: node.map_or(0, |node| node.log_bytes() as u64),
             sessions: machine.map_or(0, |machine| machine.sessions().clients()),
             gateway_waiting: member.map_or(0, |member| member.waiting() as u64),
             time_ms: machine.map_or(0, crate::machine::Machine::now_ms),

@@ -43,6 +43,8 @@ struct Cluster {
     pieces: Vec<u64>,
     /// Of every server that starts: bytes of the log, of its tail behind a snapshot, and of a snapshot in one message.
     bytes_max: (u64, u64, usize),
+    /// What is asked of each server that starts.
+    configure: fn(&mut Config),
 }
 
 fn id(number: u64) -> NodeId {
@@ -55,6 +57,10 @@ fn bytes(text: &str) -> Bytes {
 
 impl Cluster {
     fn new(size: u64) -> Self {
+        Self::configured(size, |_| {})
+    }
+
+    fn configured(size: u64, configure: fn(&mut Config)) -> Self {
         let mut cluster = Self {
             servers: BTreeMap::new(),
             network: VecDeque::new(),
@@ -63,6 +69,7 @@ impl Cluster {
             starts: 0,
             pieces: Vec::new(),
             bytes_max: (1 << 30, 0, 100),
+            configure,
         };
         for number in 1..=size {
             let identity = Identity::new(id(number), Incarnation(100 + number));
@@ -88,6 +95,7 @@ impl Cluster {
         let members = (1..=size).map(id).collect();
         let mut config = Config::new(node, members, self.starts, self.starts);
         (config.log_bytes_max, config.log_tail_bytes, config.snapshot_chunk_bytes) = self.bytes_max;
+        (self.configure)(&mut config);
         let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), machine, self.now_ms);
         let server = Server {
             replica,
@@ -598,5 +606,7 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
 mod bounds;
 #[path = "cluster/impostors.rs"]
 mod impostors;
+#[path = "cluster/limits.rs"]
+mod limits;
 #[path = "cluster/snapshots.rs"]
 mod snapshots;

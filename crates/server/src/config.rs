@@ -62,6 +62,10 @@ pub(crate) struct ServeArgs {
     /// Client connections at most [default: 20000]
     #[arg(long, value_name = "N", env = "QUORATE_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
+    /// Bytes that keys, values and sessions may take while this server leads, past which writes that grow them get OOM:
+    /// 8GiB, 512MiB; 0 for no limit [default: 0]
+    #[arg(long, value_name = "BYTES", env = "QUORATE_MEMORY_MAX")]
+    memory_max: Option<String>,
     /// Bytes of log after which a snapshot takes its place: 1GiB, 16MiB [default: 1GiB]
     #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_MAX")]
     log_max: Option<String>,
@@ -92,6 +96,7 @@ struct ServeFile {
     election_hold: Option<FileNumber>,
     request_timeout: Option<FileNumber>,
     max_connections: Option<usize>,
+    memory_max: Option<FileNumber>,
     log_max: Option<FileNumber>,
     log_tail: Option<FileNumber>,
     cluster_listen: Option<String>,
@@ -134,6 +139,8 @@ pub(crate) struct ServeConfig {
     pub(crate) request_timeout: Duration,
     /// Client connections at most.
     pub(crate) max_connections: usize,
+    /// Bytes that the state may grow to while this server leads; 0 for no limit.
+    pub(crate) memory_bytes_max: u64,
     /// Bytes of the log's entries after which a snapshot is taken.
     pub(crate) log_bytes_max: u64,
     /// Bytes of entries that are kept behind a snapshot.
@@ -249,6 +256,7 @@ impl ServeArgs {
             election_hold: parse_setting("election-hold", hold, ELECTION_HOLD_DEFAULT)?,
             request_timeout: parse_setting("request-timeout", timeout, REQUEST_TIMEOUT_DEFAULT)?,
             max_connections,
+            memory_bytes_max: parse_size("memory-max", self.memory_max, file.memory_max, 0)?,
             log_bytes_max,
             log_tail_bytes,
             exit_on_stdin_close: self.exit_on_stdin_close,
@@ -324,6 +332,17 @@ fn parse_log(max: Option<String>, tail: Option<String>) -> Result<(u64, u64), Co
         return Err(invalid("log-tail", tail.unwrap_or_default(), problem));
     }
     Ok((max_bytes, tail_bytes))
+}
+
+/// A number of bytes, from the flag or else from the file.
+fn parse_size(
+    flag: &'static str,
+    text: Option<String>,
+    file: Option<FileNumber>,
+    default: u64,
+) -> Result<u64, ConfigError> {
+    let Some(text) = text.or_else(|| file.map(FileNumber::into_text)) else { return Ok(default) };
+    parse_bytes(&text).map_err(|problem| invalid(flag, text, problem))
 }
 
 /// `16MiB`, `1GiB`, `512KiB`, or a plain number of bytes.

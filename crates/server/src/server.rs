@@ -153,6 +153,7 @@ fn replica_config(shared: &Shared, seed: u64) -> Config {
     replica.request_timeout_ms = milliseconds(config.request_timeout);
     replica.log_bytes_max = config.log_bytes_max;
     replica.log_tail_bytes = config.log_tail_bytes;
+    replica.memory_bytes_max = config.memory_bytes_max;
     replica
 }
 

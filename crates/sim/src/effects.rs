@@ -150,7 +150,10 @@ impl Witness for Record {
             Some(LoggedWrite::Plain(command)) => (command, None),
             Some(LoggedWrite::Once { session, seq, command, .. }) => (command, Some(name_of(*session, *seq))),
             Some(
-                LoggedWrite::OpenSession { .. } | LoggedWrite::CloseSession { .. } | LoggedWrite::KeepAlive,
+                LoggedWrite::OpenSession { .. }
+                | LoggedWrite::CloseSession { .. }
+                | LoggedWrite::KeepAlive
+                | LoggedWrite::Refused { .. },
             )
             | None => return,
         };

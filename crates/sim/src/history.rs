@@ -115,6 +115,7 @@ impl Outcome {
             }
             ReplyError::ClusterDown
             | ReplyError::TooSlow { .. }
+            | ReplyError::Short(_)
             | ReplyError::NotServing(_)
             | ReplyError::WindowFull { .. }
             | ReplyError::RepliesFull { .. }

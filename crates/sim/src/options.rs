@@ -186,6 +186,8 @@ pub struct Flags {
     pub append_bytes_max: Option<usize>,
     /// Each start of a server names other limits of the state; those of the founding entry count.
     pub limits_differ: bool,
+    /// Each start of a server names another limit of memory: none, or from half of these bytes to all of them.
+    pub memory_bytes_max: Option<u64>,
 }
 
 /// Clients.
@@ -265,7 +267,19 @@ impl Options {
             workload = workload.without_faults();
         }
         let faults_last = prng.between(FAULTS_LAST_MIN, 40) * SECOND;
-        Self { luck: 0, nodes, faults_last, network, host, faults, workload }
+        let mut options = Self { luck: 0, nodes, faults_last, network, host, faults, workload };
+        if !calm {
+            // From a stream of its own: what other seeds draw stays as it was.
+            options.limit_memory(&mut Prng::new(prng.clone().draw()));
+        }
+        options
+    }
+
+    /// Memory is short in some seeds.
+    fn limit_memory(&mut self, prng: &mut Prng) {
+        if prng.chance(0.15) {
+            self.faults.flags.memory_bytes_max = Some(prng.between(2_000, 20_000));
+        }
     }
 }
 
@@ -362,6 +376,7 @@ impl Flags {
             election_ticks: None,
             append_bytes_max: if prng.chance(0.8) { None } else { Some([1, 500][prng.below(2) as usize]) },
             limits_differ: prng.chance(0.2),
+            memory_bytes_max: None,
         }
     }
 }

@@ -114,6 +114,10 @@ impl World {
         if flags.limits_differ {
             config.founding_limits.gateway_ttl_ms = self.chance.hosts.between(2_000, 60_000);
         }
+        if let Some(most) = self.options.faults.flags.memory_bytes_max {
+            let is_limited = self.chance.hosts.chance(0.8);
+            config.memory_bytes_max = if is_limited { self.chance.hosts.between(most / 2, most) } else { 0 };
+        }
         config
     }
 

@@ -32,7 +32,7 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
         ("databases", "1"),
         ("dir", &config.data.display().to_string()),
         ("maxclients", &config.max_connections.to_string()),
-        ("maxmemory", "0"),
+        ("maxmemory", &config.memory_bytes_max.to_string()),
         ("maxmemory-policy", "noeviction"),
         ("port", &config.listen.port.to_string()),
         ("proto-max-bulk-len", &quorate_resp::CommandLimits::DEFAULT.protocol_bulk_bytes_max.to_string()),

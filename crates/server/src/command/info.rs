@@ -76,11 +76,37 @@ fn clients(shared: &Shared, _: &Status, text: &mut String) {
 }
 
 fn memory(_: &Shared, status: &Status, text: &mut String) {
-    line(text, "used_memory", status.data_bytes);
-    line(text, "used_memory_dataset", status.data_bytes);
-    line(text, "used_memory_rss", resident_bytes());
-    line(text, "maxmemory", 0);
+    let memory = &status.memory;
+    let (used, resident) = (memory.total(), resident_bytes());
+    line(text, "used_memory", used);
+    line(text, "used_memory_human", Human(used));
+    line(text, "used_memory_rss", resident);
+    line(text, "used_memory_rss_human", Human(resident));
+    line(text, "used_memory_overhead", used - memory.data_bytes);
+    line(text, "used_memory_dataset", memory.data_bytes);
+    line(text, "maxmemory", status.memory_bytes_max);
+    line(text, "maxmemory_human", Human(status.memory_bytes_max));
     line(text, "maxmemory_policy", "noeviction");
+    line(text, "mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
+    // The log is bounded by --log-max, and no delete makes it smaller.
+    line(text, "mem_not_counted_for_evict", status.log_memory_bytes);
+    line(text, "quorate_memory_keys_overhead", memory.overhead_bytes);
+    line(text, "quorate_memory_sessions", memory.session_bytes);
+    line(text, "quorate_memory_log", status.log_memory_bytes);
+}
+
+/// A number of bytes as Redis writes it for people: `1.50M`.
+struct Human(u64);
+
+impl std::fmt::Display for Human {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
+        if self.0 < 1 << 10 {
+            return write!(f, "{}B", self.0);
+        }
+        let unit = (1..UNITS.len()).rev().find(|unit| self.0 >> (10 * (unit + 1)) > 0).unwrap_or(0);
+        write!(f, "{:.2}{}", self.0 as f64 / (1_u64 << (10 * (unit + 1))) as f64, UNITS[unit])
+    }
 }
 
 /// Bytes of memory that the process holds, as Linux counts them; 0 where nobody counts.
@@ -200,4 +226,23 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_time_ms", status.time_ms);
     line(text, "quorate_dropped_messages", status.dropped_messages);
     line(text, "quorate_peers_connected", shared.peers.connected());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Human;
+
+    #[test]
+    fn bytes_for_people_are_written_as_redis_does() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (1_024, "1.00K"),
+            (1_572_864, "1.50M"),
+            (1 << 30, "1.00G"),
+            (1 << 50, "1024.00T"),
+        ] {
+            assert_eq!(Human(bytes).to_string(), text);
+        }
+    }
 }

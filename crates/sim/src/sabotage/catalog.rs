@@ -136,6 +136,18 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::different_flags,
     },
     Sabotage {
+        name: "memory-limit-at-apply",
+        about: "a write is refused by a server's own limit of memory when it is applied",
+        bug: Bug::Replica(replica::DecidesMemoryWhenApplied),
+        weather: weather::short_memory,
+    },
+    Sabotage {
+        name: "refused-left-out",
+        about: "a write that the leader refuses is left out of its run",
+        bug: Bug::Replica(replica::LeavesRefusedOut),
+        weather: weather::short_memory,
+    },
+    Sabotage {
         name: "refused-after-send",
         about: "\"not executed\" is said of a command that was sent",
         bug: Bug::Replica(replica::RefusesWhatWasSent),

@@ -221,6 +221,14 @@ pub(super) fn different_flags(options: &mut Options, prng: &mut Prng) {
     options.faults.flags.limits_differ = true;
 }
 
+/// Memory is short, and on each server more or less of it.
+pub(super) fn short_memory(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.workload.pipeliners = 2;
+    options.workload.padding_max = 200;
+    options.faults.flags.memory_bytes_max = Some(prng.between(3_000, 8_000));
+}
+
 /// Snapshots are taken all the time, nothing is kept behind them, and who was away for a little needs one; it comes in
 /// many pieces. Power fails at any of a disk's operations.
 pub(super) fn snapshots(options: &mut Options, prng: &mut Prng) {
