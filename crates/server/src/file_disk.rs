@@ -29,6 +29,13 @@ impl FileDisk {
         Ok(Self { path: path.to_owned(), folder })
     }
 
+    /// Opens a folder that is there, to read files in it. Makes nothing and syncs nothing: it may be on a medium that cannot
+    /// be written to.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, DiskError> {
+        let folder = File::open(path).map_err(|source| DiskError::folder(DiskOperation::Open, source))?;
+        Ok(Self { path: path.to_owned(), folder })
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -70,6 +77,12 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
         let file = OpenOptions::new().read(true).write(true).open(self.file(name));
+        let file = file.map_err(|source| DiskError::new(DiskOperation::Open, name, source))?;
+        Ok(Box::new(OpenFile { name: name.to_owned(), file }))
+    }
+
+    fn open_to_read(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
+        let file = File::open(self.file(name));
         let file = file.map_err(|source| DiskError::new(DiskOperation::Open, name, source))?;
         Ok(Box::new(OpenFile { name: name.to_owned(), file }))
     }
@@ -201,6 +214,20 @@ mod tests {
         assert!(two.lock().map(drop).unwrap_err().is_in_use());
         drop(lock);
         two.lock().map(drop).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_opened_to_read_without_the_right_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one"), b"abc").unwrap();
+        let disk = FileDisk::open_existing(folder.path()).unwrap();
+        let mut file = disk.open_to_read("one").unwrap();
+        let mut read = [0; 3];
+        file.read_at(0, &mut read).unwrap();
+        assert_eq!((&read, file.size().unwrap()), (b"abc", 3));
+        // Whoever runs this may be allowed to write everything: the handle itself is not.
+        assert!(file.write_at(0, b"x").is_err());
+        assert!(disk.open_to_read("two").map(drop).unwrap_err().is_not_found());
     }
 
     #[test]

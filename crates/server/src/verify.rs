@@ -58,8 +58,8 @@ fn verify_folder(data: &Path) -> anyhow::Result<String> {
     for (position, bytes) in &found.snapshots {
         text.push_str(&format!("{}: {bytes} bytes, whole\n", file_name(*position)));
     }
-    if let (Some(cluster), Some((newest, _))) = (found.identity.cluster(), found.snapshots.last()) {
-        let file = SnapshotFile::open(&disk, cluster, *newest)?;
+    if let Some((newest, _)) = found.snapshots.last() {
+        let file = SnapshotFile::open_named(&disk, &file_name(*newest))?;
         text.push_str(&state(&file)?);
     }
     text.push_str(&match found.entries {
@@ -83,7 +83,7 @@ fn verify_file(path: &Path) -> anyhow::Result<String> {
         bail!("there is no such file");
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let disk = FileDisk::open(folder)?;
+    let disk = FileDisk::open_existing(folder)?;
     let mut progress = Progress::new(name.to_owned(), &complain);
     let file = verify::file(&disk, name, &mut |done, total| progress.at(done, total))?;
     drop(progress);

@@ -19,6 +19,11 @@ pub trait Disk: Send + Sync {
     /// [`io::ErrorKind::NotFound`] if there is none.
     fn open(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError>;
 
+    /// The same for reading only, so that it can be done to a file that may not be written to.
+    fn open_to_read(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
+        self.open(name)
+    }
+
     /// Whether a file of this name is there.
     fn exists(&self, name: &str) -> Result<bool, DiskError>;
 
@@ -87,7 +92,7 @@ pub const LOCK_FILE: &str = "lock";
 
 /// Reads a whole file.
 pub fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, DiskError> {
-    let file = disk.open(name)?;
+    let file = disk.open_to_read(name)?;
     let size = file.size()?;
     let size = usize::try_from(size).map_err(|_| {
         let source = io::Error::other("the file is larger than the address space");
@@ -103,7 +108,7 @@ pub fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, DiskError> {
 pub enum DiskOperation {
     /// [`Disk::create`].
     Create,
-    /// [`Disk::open`], [`Disk::exists`].
+    /// [`Disk::open`], [`Disk::open_to_read`], [`Disk::exists`].
     Open,
     /// [`Disk::list`].
     List,

@@ -6,6 +6,8 @@ use quorate_raft::{NodeId, Position, Restored};
 
 use crate::disk::{Disk, DiskError, FolderLock};
 use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
+use crate::origin::Origin;
+use crate::restore::RESTORING_FILE;
 use crate::segment::segments;
 use crate::snapshot::{self, SnapshotError, SnapshotFile};
 use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
@@ -56,6 +58,20 @@ pub enum FolderError {
          is; keep the folder for examination, and do not start a server on it"
     )]
     IdentityMissing,
+    /// Restore it again, or take another folder.
+    #[error(
+        "a restore into this data folder was not finished, and there is no server's data in it: run `quorate restore` on it \
+         again, or remove it"
+    )]
+    RestoreUnfinished,
+    /// Restore a new folder.
+    #[error(
+        "this data folder was restored from {origin}, which is not in it any more: restore it anew, in an empty folder"
+    )]
+    OriginMissing {
+        /// What it should begin with.
+        origin: Origin,
+    },
     /// See [`SnapshotError`].
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -71,7 +87,7 @@ impl FolderError {
             Self::Identity(error) => !matches!(error, IdentityError::Disk(_)),
             Self::Snapshot(error) => !matches!(error, SnapshotError::Disk(_)),
             Self::Log(error) => matches!(error, OpenError::Log(_)),
-            Self::IdentityMissing => true,
+            Self::IdentityMissing | Self::RestoreUnfinished | Self::OriginMissing { .. } => true,
             Self::InUse | Self::Disk(_) => false,
         }
     }
@@ -94,6 +110,7 @@ impl Folder {
             true => FolderError::InUse,
             false => FolderError::Disk(error),
         })?;
+        check_restored(&*disk)?;
         let identity = match identity::load(&*disk, config.node)? {
             Some(identity) => identity,
             None if !segments(&*disk)?.is_empty() || !snapshot::list(&*disk)?.is_empty() => {
@@ -109,7 +126,8 @@ impl Folder {
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
         // Before the log, which is judged by it; and whole, so that a refusal has changed nothing.
-        let snapshot = snapshot::newest(&*disk, identity.cluster(), progress)?;
+        let snapshot = snapshot::newest(&*disk, &identity, progress)?;
+        check_origin(&identity, snapshot.is_some())?;
         let config = WalConfig {
             owner: identity.incarnation,
             segment_bytes: config.segment_bytes,
@@ -120,5 +138,18 @@ impl Folder {
         let (wal, restored) = Wal::open(disk, &config)?;
         snapshot::clean(&*names)?;
         Ok(Self { identity, wal, restored, snapshot, lock })
+    }
+}
+
+/// A folder in the middle of a restore was never served, and must not be.
+pub(crate) fn check_restored(disk: &dyn Disk) -> Result<(), FolderError> {
+    if disk.exists(RESTORING_FILE)? { Err(FolderError::RestoreUnfinished) } else { Ok(()) }
+}
+
+/// A folder that is not founded must have what it was restored from; where it is, its log says what it needs.
+pub(crate) fn check_origin(identity: &Identity, has_snapshot: bool) -> Result<(), FolderError> {
+    match identity.origin.filter(|_| !has_snapshot && identity.founding.is_empty()) {
+        None => Ok(()),
+        Some(origin) => Err(FolderError::OriginMissing { origin }),
     }
 }

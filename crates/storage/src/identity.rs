@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 0 | 8 | `QRTIDENT` |
 //! | 8 | 4 | CRC-32C of all bytes from 12 on |
-//! | 12 | 4 | format version, 1 |
+//! | 12 | 4 | format version: 1, or 2 where the folder was restored from a backup |
 //! | 16 | 4 | length of the file |
 //! | 20 | 4 | number of founding members, 0 = not founded |
 //! | 24 | 8 | node id |
@@ -16,6 +16,7 @@
 //! | 40 | 16 | cluster id, zeros = not founded |
 //! | 56 | 8 | reserved, zeros |
 //! | 64 | 16 each | founding members in ascending order: node id, incarnation |
+//! | … | 40 | format 2 only: the [`Origin`] |
 
 use std::fmt;
 use std::num::NonZeroU128;
@@ -23,13 +24,16 @@ use std::num::NonZeroU128;
 use quorate_raft::NodeId;
 
 use crate::disk::{Disk, DiskError, read_file};
+use crate::origin::Origin;
 
 /// The name of the identity file in the data folder.
 pub const IDENTITY_FILE: &str = "identity";
 /// Where a new identity is written before it takes that name. A left-over one means nothing.
 const ASIDE_FILE: &str = "identity.new";
-/// The version of the format that this code writes, and the newest it reads.
-const IDENTITY_FORMAT: u32 = 1;
+/// The version of the format that folders have which began empty.
+const IDENTITY_FORMAT_EMPTY: u32 = 1;
+/// The version of the format that folders have which were restored, and the newest that this code reads.
+const IDENTITY_FORMAT: u32 = 2;
 /// Founding members at most: 7 are the largest cluster, the rest is room.
 pub const MEMBERS_MAX: usize = 64;
 
@@ -115,12 +119,15 @@ pub struct Identity {
     /// All founding members in ascending order, this node among them; empty as long as the cluster is not
     /// founded. A node with an empty list never votes and never campaigns.
     pub founding: Vec<Member>,
+    /// The backup that it was restored from, if it was. It belongs to the incarnation: whoever agrees on that agrees on the
+    /// state that the cluster begins with.
+    pub origin: Option<Origin>,
 }
 
 impl Identity {
     /// A new folder's identity, not founded.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        Self { node, incarnation, founding: Vec::new() }
+        Self { node, incarnation, founding: Vec::new(), origin: None }
     }
 
     /// The same node, founded with these members.
@@ -226,13 +233,14 @@ pub fn store(disk: &dyn Disk, identity: &Identity) -> Result<(), DiskError> {
 /// The bytes of the file.
 fn encode(identity: &Identity) -> Vec<u8> {
     let members = u32::try_from(identity.founding.len()).expect("at most MEMBERS_MAX");
-    let length =
-        u32::try_from(FIXED_BYTES + identity.founding.len() * MEMBER_BYTES).expect("at most MEMBERS_MAX");
+    let length = length(identity.founding.len(), identity.origin.is_some());
+    let format = if identity.origin.is_some() { IDENTITY_FORMAT } else { IDENTITY_FORMAT_EMPTY };
+    let length = u32::try_from(length).expect("at most MEMBERS_MAX");
     let cluster = identity.cluster().map_or(0, ClusterId::get);
     let mut bytes = Vec::with_capacity(length as usize);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&IDENTITY_FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&format.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&members.to_le_bytes());
     bytes.extend_from_slice(&identity.node.get().to_le_bytes());
@@ -243,9 +251,17 @@ fn encode(identity: &Identity) -> Vec<u8> {
         bytes.extend_from_slice(&member.id.get().to_le_bytes());
         bytes.extend_from_slice(&member.incarnation.0.to_le_bytes());
     }
+    if let Some(origin) = identity.origin {
+        bytes.extend_from_slice(&origin.to_bytes());
+    }
     let checksum = crc32c::crc32c(&bytes[12..]);
     bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
     bytes
+}
+
+/// Bytes of the file.
+fn length(members: usize, is_restored: bool) -> usize {
+    FIXED_BYTES + members * MEMBER_BYTES + if is_restored { Origin::BYTES } else { 0 }
 }
 
 fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
@@ -264,18 +280,26 @@ fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
         return Err(IdentityError::NewerFormat { found: format });
     }
     let count = u32_at(bytes, 20) as usize;
-    let length = FIXED_BYTES + count * MEMBER_BYTES;
+    let is_restored = format == IDENTITY_FORMAT;
+    let length = length(count, is_restored);
     if format == 0 || count > MEMBERS_MAX || bytes.len() != length || u32_at(bytes, 16) as usize != length {
         return Err(damaged("its length is wrong"));
     }
     let no_node = || damaged("it names a node 0");
     let mut founding = Vec::with_capacity(count);
-    for member in bytes[FIXED_BYTES..].chunks_exact(MEMBER_BYTES) {
+    let members = &bytes[FIXED_BYTES..][..count * MEMBER_BYTES];
+    for member in members.chunks_exact(MEMBER_BYTES) {
         let id = NodeId::new(u64_at(member, 0)).ok_or_else(no_node)?;
         founding.push(Member { id, incarnation: Incarnation(u64_at(member, 8)) });
     }
     let node = NodeId::new(u64_at(bytes, 24)).ok_or_else(no_node)?;
-    let identity = Identity { node, incarnation: Incarnation(u64_at(bytes, 32)), founding };
+    let origin = match bytes.last_chunk().filter(|_| is_restored) {
+        None => None,
+        Some(origin) => {
+            Some(Origin::from_bytes(origin).ok_or_else(|| damaged("it names a backup that cannot be"))?)
+        }
+    };
+    let identity = Identity { node, incarnation: Incarnation(u64_at(bytes, 32)), founding, origin };
     let founding = &identity.founding;
     if !founding.is_empty() && (!identity.is_among(founding) || !are_distinct(founding)) {
         return Err(damaged("its founding members make no sense"));

@@ -5,14 +5,17 @@
 //!
 //! The order of the files: [`disk`] is the door to the world and [`SimDisk`] the one in memory; [`identity`]
 //! says whose folder it is; `record` is the layout of one record; `recovery` reads a log and judges it;
-//! [`Wal`] writes it, [`snapshot`] what takes the place of its beginning; and [`Folder`] opens all of it in the one right order.
+//! [`Wal`] writes it, [`snapshot`] what takes the place of its beginning; [`restore`] begins with another cluster's, which
+//! an [`Origin`] names; and [`Folder`] opens all of it in the one right order.
 #![forbid(unsafe_code)]
 
 pub mod disk;
 mod folder;
 pub mod identity;
+mod origin;
 mod record;
 mod recovery;
+pub mod restore;
 pub mod sabotage;
 mod segment;
 mod sim_disk;
@@ -25,6 +28,7 @@ mod wal;
 pub use disk::{Disk, DiskError, DiskFile, DiskOperation, FolderLock};
 pub use folder::{Folder, FolderConfig, FolderError};
 pub use identity::{ClusterId, Identity, IdentityError, Incarnation, Member};
+pub use origin::Origin;
 pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
 pub use recovery::{Cut, Damage, LogError, Outcome};
 pub use sim_disk::{DiskBug, SimDisk};

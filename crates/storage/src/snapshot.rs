@@ -16,7 +16,8 @@ use bytes::Bytes;
 use quorate_raft::{Index, Position, Term};
 
 use crate::disk::{Disk, DiskError, DiskFile};
-use crate::identity::ClusterId;
+use crate::identity::{ClusterId, Identity};
+use crate::origin::Origin;
 use crate::recovery::snapshot_lost;
 use crate::sabotage::Bug;
 pub use format::{BLOCK_BYTES_MAX, SNAPSHOT_FORMAT, is_possible};
@@ -77,6 +78,19 @@ pub enum SnapshotError {
         /// The folder's; `None` if it is not founded.
         expected: Option<ClusterId>,
     },
+    /// Put the right file there.
+    #[error(
+        "{file} holds the state with the digest {digest:016x}, and this folder was restored from {origin}: put that one \
+         there, and do not start a server before"
+    )]
+    OtherOrigin {
+        /// The file.
+        file: String,
+        /// The digest of its state.
+        digest: u64,
+        /// What the folder says it began with.
+        origin: Origin,
+    },
 }
 
 fn of(cluster: Option<ClusterId>) -> String {
@@ -114,7 +128,7 @@ impl SnapshotFile {
     /// Opens a file that says itself what it is a snapshot of, unless its name does; verifies nothing. What it says is
     /// under its checksums, so that to verify it is to verify that too.
     pub fn open_named(disk: &dyn Disk, name: &str) -> Result<Self, DiskError> {
-        let file = disk.open(name)?;
+        let file = disk.open_to_read(name)?;
         let bytes = file.size()?;
         let mut header = [0; HEADER_BYTES];
         let length = usize::try_from(bytes).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
@@ -135,7 +149,7 @@ impl SnapshotFile {
         position: Position,
         name: String,
     ) -> Result<Self, DiskError> {
-        let file = disk.open(&name)?;
+        let file = disk.open_to_read(&name)?;
         let bytes = file.size()?;
         Ok(Self { cluster, position, name, bytes, file })
     }
@@ -218,27 +232,50 @@ fn positions(disk: &dyn Disk, name_of: fn(Position) -> String) -> Result<Vec<Pos
     Ok(positions)
 }
 
+/// A complete snapshot of the folder of `owner`; verifies nothing yet. It is of its cluster, or the backup that the folder
+/// was restored from, as long as no own one has taken its place.
+pub(crate) fn open_of(
+    disk: &dyn Disk,
+    owner: &Identity,
+    position: Position,
+) -> Result<SnapshotFile, SnapshotError> {
+    let file = SnapshotFile::open_named(disk, &file_name(position))?;
+    let origin = owner.origin.filter(|origin| origin.position == position).map(|origin| origin.cluster);
+    let expected = owner.cluster();
+    match origin.filter(|origin| *origin == file.cluster()).or(expected).or(origin) {
+        // Where it claims another one, that is told where it is read, behind its checksums.
+        Some(cluster) => Ok(SnapshotFile { cluster, ..file }),
+        None => {
+            let found = file.cluster().get();
+            Err(SnapshotError::Foreign { file: file.name, found, expected })
+        }
+    }
+}
+
+/// Verifies all of a complete snapshot of the folder of `owner`.
+pub(crate) fn verify_of(
+    file: &SnapshotFile,
+    owner: &Identity,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), SnapshotError> {
+    let digest = file.verify(progress)?;
+    let is_own = Some(file.cluster) == owner.cluster();
+    match owner.origin.filter(|origin| !is_own && origin.digest != digest) {
+        None => Ok(()),
+        Some(origin) => Err(SnapshotError::OtherOrigin { file: file.name.clone(), digest, origin }),
+    }
+}
+
 /// The newest complete snapshot of the folder, verified whole. An older one never takes its place.
 pub(crate) fn newest(
     disk: &dyn Disk,
-    cluster: Option<ClusterId>,
+    owner: &Identity,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<SnapshotFile>, SnapshotError> {
-    let positions = list(disk)?;
-    let Some(last) = positions.last() else { return Ok(None) };
-    let Some(cluster) = cluster else {
-        let file = file_name(*last);
-        let opened = disk.open(&file)?;
-        let mut head =
-            vec![0; usize::try_from(opened.size()?.min(HEADER_BYTES as u64)).expect("a few bytes")];
-        opened.read_at(0, &mut head)?;
-        let found = format::cluster_in(&head);
-        return Err(SnapshotError::Foreign { file, found, expected: None });
-    };
-    for position in positions.iter().rev() {
-        let file = SnapshotFile::open(disk, cluster, *position)?;
-        match file.verify(progress) {
-            Ok(_) => return Ok(Some(file)),
+    for position in list(disk)?.iter().rev() {
+        let file = open_of(disk, owner, *position)?;
+        match verify_of(&file, owner, progress) {
+            Ok(()) => return Ok(Some(file)),
             Err(SnapshotError::Damaged { .. }) if Bug::SkipsDamagedSnapshot.is_put_back() => {}
             Err(error) => return Err(error),
         }

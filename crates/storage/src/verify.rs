@@ -3,7 +3,7 @@
 use quorate_raft::{Entry, Position};
 
 use crate::disk::{Disk, DiskError};
-use crate::folder::FolderError;
+use crate::folder::{FolderError, check_origin, check_restored};
 use crate::identity::{self, Identity};
 use crate::recovery::Outcome;
 use crate::segment::segments;
@@ -35,6 +35,7 @@ pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Opt
         true => FolderError::InUse,
         false => FolderError::Disk(error),
     })?;
+    check_restored(disk)?;
     let positions = snapshot::list(disk)?;
     let numbers = segments(disk)?;
     let Some(identity) = identity::load_any(disk)? else {
@@ -43,20 +44,16 @@ pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Opt
     };
     let names = positions.iter().map(|position| snapshot::file_name(*position));
     let names = names.chain(numbers.iter().map(|number| LogOffset::new(*number, 0).file()));
-    let sizes: Result<Vec<u64>, DiskError> = names.map(|name| disk.open(&name)?.size()).collect();
+    let sizes: Result<Vec<u64>, DiskError> = names.map(|name| disk.open_to_read(&name)?.size()).collect();
     let (total, mut done) = (sizes?.iter().sum(), 0);
     let mut snapshots = Vec::new();
-    let Some(cluster) = identity.cluster() else {
-        // One that is not founded must have none, and says so.
-        snapshot::newest(disk, None, progress)?;
-        return verify_log(disk, identity, snapshots, &mut |bytes| progress(bytes, total)).map(Some);
-    };
     for position in positions {
-        let file = SnapshotFile::open(disk, cluster, position)?;
-        file.verify(&mut |bytes, _| progress(done + bytes, total))?;
+        let file = snapshot::open_of(disk, &identity, position)?;
+        snapshot::verify_of(&file, &identity, &mut |bytes, _| progress(done + bytes, total))?;
         done += file.bytes();
         snapshots.push((position, file.bytes()));
     }
+    check_origin(&identity, !snapshots.is_empty())?;
     let mut segment = |bytes: u64| {
         done += bytes;
         progress(done, total);

@@ -160,7 +160,7 @@ fn every_flipped_bit_of_an_identity_is_refused() {
 fn a_newer_identity_is_refused() {
     let disk = founded();
     let mut bytes = disk.content("identity").unwrap();
-    bytes[12] = 2;
+    bytes[12] = 3;
     let sum = crc32c::crc32c(&bytes[12..]);
     bytes[8..12].copy_from_slice(&sum.to_le_bytes());
     disk.plant("identity", Some(bytes));
@@ -168,7 +168,7 @@ fn a_newer_identity_is_refused() {
         &disk,
         1,
         &expect![[r#"
-        identity has format 2, and this program reads up to 1: start a newer version of
+        identity has format 3, and this program reads up to 2: start a newer version of
         it
     "#]],
     );

@@ -1,8 +1,8 @@
 //! The formats, byte by byte. A difference here is a new format version (`docs/storage.md`).
 
 use expect_test::{Expect, expect};
-use quorate_raft::NodeId;
-use quorate_storage::{Identity, Incarnation, Member, SimDisk, identity};
+use quorate_raft::{Index, NodeId, Position, Term};
+use quorate_storage::{ClusterId, Identity, Incarnation, Member, Origin, SimDisk, identity};
 
 use crate::support::{entry, hexdump, new_log, noop, record_offsets, segment, vote};
 
@@ -49,6 +49,30 @@ fn an_identity_before_and_after_founding() {
     "#]],
     );
     assert_eq!(disk.names(), ["identity"]);
+}
+
+#[test]
+fn an_identity_of_a_restored_folder() {
+    let disk = SimDisk::new();
+    let cluster = ClusterId::new(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100).unwrap();
+    let origin = Origin { cluster, position: Position::new(Term(7), Index(1234)), digest: 0xd1d1 };
+    let identity =
+        Identity { origin: Some(origin), ..Identity::new(node(2), Incarnation(0xaaaa_bbbb_cccc_dddd)) };
+    identity::store(&disk, &identity).unwrap();
+    check(
+        &disk.content("identity").unwrap(),
+        &expect![[r#"
+        0000  51 52 54 49 44 45 4e 54 e7 59 3a b6 02 00 00 00  QRTIDENT.Y:.....
+        0010  68 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00  h...............
+        0020  dd dd cc cc bb bb aa aa 00 00 00 00 00 00 00 00  ................
+        *
+        0040  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f  ................
+        0050  07 00 00 00 00 00 00 00 d2 04 00 00 00 00 00 00  ................
+        0060  d1 d1 00 00 00 00 00 00                          ........
+        0068
+    "#]],
+    );
+    assert_eq!(identity::load(&disk, node(2)).unwrap(), Some(identity));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod folder;
 mod golden;
 mod lives;
 mod model;
+mod restore;
 mod sim_disk;
 mod snapshot;
 mod support;
