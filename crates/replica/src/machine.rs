@@ -79,6 +79,19 @@ impl Machine {
         }
     }
 
+    /// The cluster whose state it is.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The state with which another cluster begins that is restored from this one: keys, values, limits and time as they are,
+    /// and no session. A session's id names its cluster, so none of the old ones is ever taken for one of the new; what is
+    /// sent under one is refused as expired, and never runs as if it were new.
+    #[must_use]
+    pub(crate) fn founded_anew(self, cluster: ClusterId) -> Self {
+        Self { cluster, sessions: Sessions::default(), ..self }
+    }
+
     /// The index of the last entry applied.
     pub fn applied(&self) -> Index {
         self.applied.index

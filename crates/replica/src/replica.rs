@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Position, Restored, WriteId};
-use quorate_storage::{ClusterId, Identity, Incarnation};
+use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
 
 use crate::command::{Operation, Reply, ReplyError};
 use crate::entry::StateLimits;
@@ -214,8 +214,10 @@ impl Config {
 pub enum Standing {
     /// Waits for the founding members named.
     Founding {
-        /// Whom it has not heard from.
+        /// Whom it has not heard from, or who does not agree.
         missing: Vec<NodeId>,
+        /// Why it will wait for ever, as far as is known, and what to do.
+        conflict: Option<String>,
     },
     /// Votes and serves.
     Member,
@@ -241,7 +243,9 @@ pub struct Replica {
 enum Stage {
     /// The cluster is not founded.
     Founding {
-        founding: Founding,
+        founding: Box<Founding>,
+        /// The conflict that was told last.
+        told: Option<String>,
         /// What the log held, for the member to come.
         restored: Restored,
         /// The state of the snapshot that the log goes on from.
@@ -306,8 +310,9 @@ impl Replica {
             incarnation: identity.incarnation,
             actions: Actions::default(),
         };
-        let founding = Founding::new(config.id, identity.incarnation, config.members.clone());
-        let stage = Stage::Founding { founding, restored, machine, storing: None };
+        let own = (config.id, identity.incarnation);
+        let founding = Box::new(Founding::new(own, identity.origin, config.members.clone()));
+        let stage = Stage::Founding { founding, told: None, restored, machine, storing: None };
         let mut replica = Self { config, identity, stage, ticks: 0, now_ms, outbox, dropped_messages: 0 };
         if replica.identity.cluster().is_some() {
             replica.become_member();
@@ -362,7 +367,9 @@ impl Replica {
     /// Whether this server takes part.
     pub fn standing(&self) -> Standing {
         match &self.stage {
-            Stage::Founding { founding, .. } => Standing::Founding { missing: founding.missing() },
+            Stage::Founding { founding, .. } => {
+                Standing::Founding { missing: founding.missing(), conflict: founding.conflict() }
+            }
             Stage::Refused { why } => Standing::Refused { why: why.clone() },
             Stage::Member(_) => Standing::Member,
         }
@@ -394,7 +401,8 @@ impl Replica {
             Stage::Founding { founding, .. } if self.ticks % ANNOUNCE_TICKS == 1 => {
                 let seen = founding.seen();
                 for to in self.config.members.iter().filter(|to| **to != self.config.id) {
-                    self.outbox.send(*to, PeerMessage::Founding { seen: seen.clone() });
+                    let (origin, seen) = (founding.origin(), seen.clone());
+                    self.outbox.send(*to, PeerMessage::Founding { origin, seen });
                 }
             }
             Stage::Founding { .. } | Stage::Refused { .. } => {}
@@ -409,7 +417,7 @@ impl Replica {
             return;
         }
         match message {
-            PeerMessage::Founding { seen } => self.on_founding(from, incarnation, seen),
+            PeerMessage::Founding { origin, seen } => self.on_founding((from, incarnation), origin, seen),
             PeerMessage::Founded { members } => self.on_founded(&members),
             PeerMessage::Refused { incarnation, known } => self.on_refused(from, incarnation, known),
             message @ (PeerMessage::Raft(_)
@@ -430,9 +438,19 @@ impl Replica {
     }
 
     /// A server that is not founded says whom it has seen.
-    fn on_founding(&mut self, from: NodeId, incarnation: Incarnation, seen: Vec<(NodeId, Incarnation)>) {
-        if let Stage::Founding { founding, .. } = &mut self.stage {
-            founding.on_report(from, incarnation, seen);
+    fn on_founding(
+        &mut self,
+        (from, incarnation): (NodeId, Incarnation),
+        origin: Option<Origin>,
+        seen: Vec<(NodeId, Incarnation)>,
+    ) {
+        if let Stage::Founding { founding, told, .. } = &mut self.stage {
+            founding.on_report((from, incarnation), origin, seen);
+            let conflict = founding.conflict();
+            if *told != conflict {
+                told.clone_from(&conflict);
+                conflict.into_iter().for_each(|text| self.outbox.warn(text));
+            }
             self.finish_founding();
             return;
         }
@@ -504,7 +522,17 @@ impl Replica {
                 voters.iter().map(|id| id.get().to_string()).collect::<Vec<_>>().join(", ")
             ));
         }
-        let member = Member::new(&self.config, cluster, voters, std::mem::take(restored), machine.take());
+        let (restored, machine) = (std::mem::take(restored), machine.take());
+        // The file is the old cluster's as long as no snapshot of the new one has taken its place.
+        let is_restored = machine.as_ref().is_some_and(|machine| machine.cluster() != cluster);
+        let machine = match machine {
+            Some(machine) if is_restored => Some(Box::new(machine.founded_anew(cluster))),
+            machine => machine,
+        };
+        let mut member = Member::new(&self.config, cluster, voters, restored, machine);
+        if is_restored {
+            member.replace_snapshot(&mut self.outbox);
+        }
         self.stage = Stage::Member(Box::new(member));
         self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
     }
@@ -516,10 +544,14 @@ impl Replica {
     fn refuse(&mut self, request: &Request) {
         let why = match &self.stage {
             Stage::Refused { why } => why.clone(),
-            Stage::Founding { founding, .. } => {
-                let missing: Vec<String> = founding.missing().iter().map(|id| id.get().to_string()).collect();
-                format!("starting: the cluster is not founded; waiting for server {}", missing.join(", "))
-            }
+            Stage::Founding { founding, .. } => match founding.conflict() {
+                Some(conflict) => format!("starting: the cluster is not founded: {conflict}"),
+                None => {
+                    let missing: Vec<String> =
+                        founding.missing().iter().map(|id| id.get().to_string()).collect();
+                    format!("starting: the cluster is not founded; waiting for server {}", missing.join(", "))
+                }
+            },
             Stage::Member(_) => String::new(),
         };
         let reply = Reply::Error(ReplyError::NotServing(why));

@@ -33,6 +33,8 @@ pub enum Bug {
     FloorTooHigh,
     /// A server on an empty folder takes part under a known id.
     TakesEmptyFolders,
+    /// A cluster is founded by members that were restored from different backups.
+    FoundsFromDifferentBackups,
     /// A snapshot does not hold the sessions.
     SnapshotWithoutSessions,
     /// A snapshot does not hold keys and values.

@@ -75,6 +75,8 @@ pub struct Status {
     pub time_ms: u64,
     /// Order-independent digest of the whole state, at `applied`.
     pub digest: u64,
+    /// Likewise of keys and values alone: of a restored cluster, the same as in the backup.
+    pub data_digest: u64,
     /// Messages of peers that were dropped because they broke the protocol or named another cluster.
     pub dropped_messages: u64,
 }
@@ -83,7 +85,7 @@ impl Status {
     /// Of a server that has not read its data folder yet: it knows who it is, and nothing else.
     pub fn loading(id: NodeId) -> Self {
         let identity = Identity::new(id, Incarnation(0));
-        Self::new(&identity, Standing::Founding { missing: Vec::new() }, None, 0)
+        Self::new(&identity, Standing::Founding { missing: Vec::new(), conflict: None }, None, 0)
     }
 
     pub(crate) fn new(
@@ -116,6 +118,7 @@ impl Status {
             gateway_waiting: member.map_or(0, |member| member.waiting() as u64),
             time_ms: machine.map_or(0, crate::machine::Machine::now_ms),
             digest: machine.map_or(0, crate::machine::Machine::digest),
+            data_digest: machine.map_or(0, |machine| machine.shards().digest()),
             dropped_messages,
         }
     }

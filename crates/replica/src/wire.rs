@@ -34,13 +34,14 @@
 //! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
 //! | 49 | founded | likewise |
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
+//! | 51 | founding, restored | origin (40: cluster id, term, index, digest), then as 48 |
 //!
 //! An entry is its term (8), its kind (1: 0 no-op, 1 data), the length of its payload (4) and the payload; its index
 //! follows from the base.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
-use quorate_storage::{ClusterId, Incarnation};
+use quorate_storage::{ClusterId, Incarnation, Origin};
 
 use crate::bytes_read::{Malformed, Reader};
 
@@ -110,6 +111,8 @@ pub enum PeerMessage {
     },
     /// I am not founded; I have seen these founding members.
     Founding {
+        /// The backup that the sender's folder was restored from, if it was.
+        origin: Option<Origin>,
         /// Ids and incarnations, the sender's own among them, ascending by id.
         seen: Vec<(NodeId, Incarnation)>,
     },
@@ -158,6 +161,7 @@ const SNAPSHOT_CHUNK: u8 = 36;
 const FOUNDING: u8 = 48;
 const FOUNDED: u8 = 49;
 const REFUSED: u8 = 50;
+const FOUNDING_RESTORED: u8 = 51;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_DATA: u8 = 1;
@@ -200,8 +204,20 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(*total);
             out.put_slice(bytes);
         }
-        PeerMessage::Founding { seen } => encode_members(FOUNDING, seen, out),
-        PeerMessage::Founded { members } => encode_members(FOUNDED, members, out),
+        PeerMessage::Founding { origin, seen } => {
+            match origin {
+                None => out.put_u8(FOUNDING),
+                Some(origin) => {
+                    out.put_u8(FOUNDING_RESTORED);
+                    out.put_slice(&origin.to_bytes());
+                }
+            }
+            encode_members(seen, out);
+        }
+        PeerMessage::Founded { members } => {
+            out.put_u8(FOUNDED);
+            encode_members(members, out);
+        }
         PeerMessage::Refused { incarnation, known } => {
             out.put_u8(REFUSED);
             out.put_u64_le(incarnation.0);
@@ -221,8 +237,8 @@ fn fields_bytes(message: &PeerMessage) -> usize {
         }
         PeerMessage::Forward { items } => items.len(),
         PeerMessage::SnapshotChunk { bytes, .. } => FIXED_FIELDS_BYTES_MAX + bytes.len(),
-        PeerMessage::Founding { seen: members } | PeerMessage::Founded { members } => {
-            FIXED_FIELDS_BYTES_MAX + members.len() * 16
+        PeerMessage::Founding { seen: members, .. } | PeerMessage::Founded { members } => {
+            FIXED_FIELDS_BYTES_MAX + Origin::BYTES + members.len() * 16
         }
         PeerMessage::Raft(_)
         | PeerMessage::ReadIndex { .. }
@@ -298,8 +314,7 @@ fn encode_entry(entry: &Entry, out: &mut BytesMut) {
     }
 }
 
-fn encode_members(kind: u8, members: &[(NodeId, Incarnation)], out: &mut BytesMut) {
-    out.put_u8(kind);
+fn encode_members(members: &[(NodeId, Incarnation)], out: &mut BytesMut) {
     out.put_u32_le(u32::try_from(members.len()).expect("a cluster is bounded far below 2^32 members"));
     for (id, incarnation) in members {
         out.put_u64_le(id.get());
@@ -340,7 +355,11 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             let rest = reader.rest();
             PeerMessage::SnapshotChunk { last, offset, total, bytes: reader.take(rest)? }
         }
-        FOUNDING => PeerMessage::Founding { seen: parse_members(&mut reader)? },
+        FOUNDING => PeerMessage::Founding { origin: None, seen: parse_members(&mut reader)? },
+        FOUNDING_RESTORED => {
+            let origin = Some(parse_origin(&mut reader)?);
+            PeerMessage::Founding { origin, seen: parse_members(&mut reader)? }
+        }
         FOUNDED => PeerMessage::Founded { members: parse_members(&mut reader)? },
         REFUSED => PeerMessage::Refused {
             incarnation: Incarnation(reader.u64()?),
@@ -399,6 +418,12 @@ fn parse_node(reader: &mut Reader) -> Result<NodeId, Malformed> {
 
 fn parse_position(reader: &mut Reader) -> Result<Position, Malformed> {
     Ok(Position::new(Term(reader.u64()?), Index(reader.u64()?)))
+}
+
+fn parse_origin(reader: &mut Reader) -> Result<Origin, Malformed> {
+    let bytes = reader.take(Origin::BYTES)?;
+    let origin = bytes.first_chunk().and_then(Origin::from_bytes);
+    origin.ok_or(Malformed("a backup that cannot be"))
 }
 
 fn parse_flag(reader: &mut Reader) -> Result<bool, Malformed> {

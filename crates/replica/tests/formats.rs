@@ -14,7 +14,7 @@ use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, OnceName, St
 use quorate_replica::machine::{Machine, Nobody};
 use quorate_replica::shortage::{Shortage, folder_name};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
-use quorate_storage::{ClusterId, Incarnation};
+use quorate_storage::{ClusterId, Incarnation, Origin};
 
 fn hexdump(bytes: &[u8]) -> String {
     let mut out = String::new();
@@ -100,7 +100,7 @@ fn a_heartbeat_reply_on_the_wire() {
 fn a_founding_report_on_the_wire() {
     let seen = vec![(id(1), Incarnation(0xaabb)), (id(3), Incarnation(0xccdd))];
     check_frame(
-        PeerMessage::Founding { seen },
+        PeerMessage::Founding { origin: None, seen },
         &expect![[r#"
         0000  48 4a a4 66 77 66 55 44 33 22 11 00 ef cd ab 89  HJ.fwfUD3"......
         0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
@@ -108,6 +108,28 @@ fn a_founding_report_on_the_wire() {
         0030  00 01 00 00 00 00 00 00 00 bb aa 00 00 00 00 00  ................
         0040  00 03 00 00 00 00 00 00 00 dd cc 00 00 00 00 00  ................
         0050  00                                               .
+    "#]],
+    );
+}
+
+fn origin() -> Origin {
+    let cluster = ClusterId::new(0xc0c1).unwrap();
+    Origin { cluster, position: Position::new(Term(7), Index(1234)), digest: 0xd1d2 }
+}
+
+#[test]
+fn a_founding_report_of_a_restored_member_on_the_wire() {
+    let seen = vec![(id(1), Incarnation(0xaabb))];
+    check_frame(
+        PeerMessage::Founding { origin: Some(origin()), seen },
+        &expect![[r#"
+        0000  40 17 7c 07 77 66 55 44 33 22 11 00 ef cd ab 89  @.|.wfUD3"......
+        0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+        0020  00 00 00 00 bb aa 00 00 00 00 00 00 33 c1 c0 00  ............3...
+        0030  00 00 00 00 00 00 00 00 00 00 00 00 00 07 00 00  ................
+        0040  00 00 00 00 00 d2 04 00 00 00 00 00 00 d2 d1 00  ................
+        0050  00 00 00 00 00 01 00 00 00 01 00 00 00 00 00 00  ................
+        0060  00 bb aa 00 00 00 00 00 00                       .........
     "#]],
     );
 }
@@ -221,7 +243,8 @@ fn some_frames() -> Vec<Bytes> {
         PeerMessage::ReadIndexReply { start: 1, counter: 2, index: Index(3) },
         PeerMessage::FetchSnapshot { last: position, offset: 5 },
         PeerMessage::SnapshotChunk { last: position, offset: 5, total: 9, bytes: bytes("rest") },
-        PeerMessage::Founding { seen: vec![(id(1), Incarnation(2))] },
+        PeerMessage::Founding { origin: None, seen: vec![(id(1), Incarnation(2))] },
+        PeerMessage::Founding { origin: Some(origin()), seen: vec![(id(1), Incarnation(2))] },
         PeerMessage::Founded { members: vec![(id(1), Incarnation(2)), (id(2), Incarnation(3))] },
         PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
     ];

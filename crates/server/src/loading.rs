@@ -113,9 +113,10 @@ fn read(config: &ServeConfig, seed: u64, at: &LoadProgress) -> anyhow::Result<Bo
     .with_context(name)?;
     drop(progress);
     check_members(&folder.identity, config)?;
-    let machine = match folder.snapshot.as_ref().zip(folder.identity.cluster()) {
+    let machine = match &folder.snapshot {
         None => None,
-        Some((file, cluster)) => Some(keeper::load(file, cluster, seed).with_context(name)?),
+        // As long as the cluster that was restored has no snapshot of its own, the file is of the one before.
+        Some(file) => Some(keeper::load(file, file.cluster(), seed).with_context(name)?),
     };
     describe(&folder, &config.data);
     Ok(Box::new(Loaded { disk, folder, machine }))

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup_file;
 mod command;
 mod config;
 mod connection;
@@ -14,6 +15,7 @@ mod loading;
 mod outbox;
 mod progress;
 mod replica_loop;
+mod restore;
 mod server;
 mod shared;
 mod shell;
@@ -48,7 +50,9 @@ enum Command {
     Get(shell::GetArgs),
     /// Has each server take a snapshot now, and waits for it
     Snapshot(shell::SnapshotArgs),
-    /// Checks every byte of a stopped server's folder, or of a snapshot file
+    /// Makes of a backup the data folder of a founding member of a new cluster
+    Restore(restore::RestoreArgs),
+    /// Checks every byte of a stopped server's folder, or of a backup
     Verify(verify::VerifyArgs),
     /// Shows the servers and their roles
     Status(shell::StatusArgs),
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Append(args) => shell::append(args),
         Command::Get(args) => shell::get(args),
         Command::Snapshot(args) => shell::snapshot(&args),
+        Command::Restore(args) => restore::restore(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Status(args) => shell::status(&args),
     }

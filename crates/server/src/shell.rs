@@ -25,9 +25,9 @@ const STATUS_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long the end of a session is waited for, once its command is done.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Not executed.
-const EXIT_NOT_EXECUTED: u8 = 1;
+pub(crate) const EXIT_NOT_EXECUTED: u8 = 1;
 /// It may have been executed, or may yet be.
-const EXIT_UNKNOWN: u8 = 3;
+pub(crate) const EXIT_UNKNOWN: u8 = 3;
 
 /// Where the cluster is, and how long to try.
 #[derive(Args, Debug)]

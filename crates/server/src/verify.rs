@@ -1,4 +1,4 @@
-//! `quorate verify`: reads every byte of a stopped node's folder, or of one snapshot, and says what it found. Must not
+//! `quorate verify`: reads every byte of a stopped node's folder, or of one backup or other snapshot file, and says what it found. Must not
 //! change anything, nor know what the bytes mean.
 
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use quorate_replica::keeper;
 use quorate_storage::snapshot::file_name;
 use quorate_storage::{Outcome, SnapshotFile, verify};
 
+use crate::backup_file;
 use crate::file_disk::FileDisk;
 use crate::progress::Progress;
 use crate::shell::complain;
@@ -25,7 +26,7 @@ pub(crate) struct VerifyArgs {
     /// The data folder of a server that is stopped
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A snapshot file
+    /// A backup, or any snapshot file
     file: Option<PathBuf>,
 }
 
@@ -60,7 +61,10 @@ fn verify_folder(data: &Path) -> anyhow::Result<String> {
     }
     if let Some((newest, _)) = found.snapshots.last() {
         let file = SnapshotFile::open_named(&disk, &file_name(*newest))?;
-        text.push_str(&state(&file)?);
+        // Builds the state, which compares its digest with the recorded one.
+        let machine = keeper::load(&file, file.cluster(), 0)?;
+        text.push_str(&backup_file::describe(&machine));
+        text.push('\n');
     }
     text.push_str(&match found.entries {
         None => "log: no entries, whole\n".to_owned(),
@@ -76,27 +80,12 @@ fn verify_folder(data: &Path) -> anyhow::Result<String> {
 }
 
 fn verify_file(path: &Path) -> anyhow::Result<String> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        bail!("that is no file");
-    };
-    if !path.is_file() {
-        bail!("there is no such file");
-    }
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let disk = FileDisk::open_existing(folder)?;
-    let mut progress = Progress::new(name.to_owned(), &complain);
-    let file = verify::file(&disk, name, &mut |done, total| progress.at(done, total))?;
+    let file = backup_file::open(path)?;
+    let name = file.name().to_owned();
+    let mut progress = Progress::new(name.clone(), &complain);
+    let machine = backup_file::load(&file, &mut progress)?;
     drop(progress);
     let (position, cluster, bytes) = (file.position(), file.cluster(), file.bytes());
-    Ok(format!(
-        "{}{name}: {bytes} bytes, the state of cluster {cluster} at {position}: whole\n",
-        state(&file)?
-    ))
-}
-
-/// Builds the state, which compares its digest with the recorded one.
-fn state(file: &SnapshotFile) -> anyhow::Result<String> {
-    let machine = keeper::load(file, file.cluster(), 0)?;
-    let (keys, digest) = (machine.shards().keys(), machine.digest());
-    Ok(format!("state at {}: {keys} keys, digest {digest:016x}\n", file.position()))
+    let state = backup_file::describe(&machine);
+    Ok(format!("{state}\n{name}: {bytes} bytes, the state of cluster {cluster} at {position}: whole\n"))
 }

@@ -57,9 +57,9 @@ impl World {
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
         let Folder { identity, wal, restored, snapshot, lock } = folder;
-        let machine = match snapshot.zip(identity.cluster()) {
+        let machine = match snapshot {
             None => None,
-            Some((file, cluster)) => match keeper::load(&file, cluster, config.seed) {
+            Some(file) => match keeper::load(&file, file.cluster(), config.seed) {
                 Ok(machine) => Some(machine),
                 Err(error) => return self.disk_failed(host, &error),
             },

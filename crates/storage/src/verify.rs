@@ -2,14 +2,14 @@
 
 use quorate_raft::{Entry, Position};
 
+use crate::LogOffset;
 use crate::disk::{Disk, DiskError};
 use crate::folder::{FolderError, check_origin, check_restored};
 use crate::identity::{self, Identity};
 use crate::recovery::Outcome;
 use crate::segment::segments;
-use crate::snapshot::{self, SnapshotFile};
+use crate::snapshot;
 use crate::wal::{IfMissing, SEGMENT_BYTES_DEFAULT, WalConfig, read_log};
-use crate::{LogOffset, SnapshotError};
 
 /// What a folder holds, all of it as it was written.
 #[derive(Debug)]
@@ -78,16 +78,4 @@ fn verify_log(
         recovered.as_ref().map_or((Outcome::Clean, &[]), |log| (log.outcome, &log.entries));
     let entries = entries.first().map(|first| (first.position, entries.len()));
     Ok(Verified { identity, snapshots, entries, outcome })
-}
-
-/// Verifies one snapshot file, whatever its name; returns what it is, open. `progress` hears how many of its bytes are
-/// done.
-pub fn file(
-    disk: &dyn Disk,
-    name: &str,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<SnapshotFile, SnapshotError> {
-    let file = SnapshotFile::open_named(disk, name)?;
-    file.verify(progress)?;
-    Ok(file)
 }

@@ -30,9 +30,10 @@ impl Member {
         self.transfers.status()
     }
 
-    /// The newest snapshot here is rotten, while the state is not: that is written again, over it where nothing was applied
-    /// since. Until then this server cannot start again.
-    fn replace_snapshot(&mut self, out: &mut Outbox) {
+    /// The newest snapshot here is rotten, or of the cluster that this one was restored from, while the state is as it should
+    /// be: that is written again, over it where nothing was applied since. Until then this server cannot start again from
+    /// one that is rotten.
+    pub(crate) fn replace_snapshot(&mut self, out: &mut Outbox) {
         if self.transfers.may_take(self.uptime_ms) {
             self.transfers.take(self.machine.image(), out);
         }

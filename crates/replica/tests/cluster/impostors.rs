@@ -98,7 +98,7 @@ fn hostile(incarnation: Incarnation) -> Vec<PeerMessage> {
         PeerMessage::ReadIndexReply { start: 1, counter: 1, index: Index(1_000) },
         PeerMessage::Refused { incarnation, known: Incarnation(999) },
         PeerMessage::Founded { members: vec![(id(1), Incarnation(1)), (id(2), Incarnation(2))] },
-        PeerMessage::Founding { seen: vec![(id(1), Incarnation(1))] },
+        PeerMessage::Founding { origin: None, seen: vec![(id(1), Incarnation(1))] },
     ]
 }
 

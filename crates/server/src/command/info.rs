@@ -209,7 +209,8 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
             ("loading", format!("reads its data folder, {} %", loading.percent()))
         }
         Standing::Member => ("member", String::new()),
-        Standing::Founding { missing } => {
+        Standing::Founding { conflict: Some(why), .. } => ("founding", why.replace(['\r', '\n'], " ")),
+        Standing::Founding { missing, conflict: None } => {
             let missing: Vec<String> = missing.iter().map(|node| node.get().to_string()).collect();
             ("founding", format!("waits for the founding members {}", missing.join(", ")))
         }
@@ -220,6 +221,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_standing", standing);
     line(text, "quorate_notice", notice);
     line(text, "quorate_digest", format_args!("{:016x}", status.digest));
+    line(text, "quorate_data_digest", format_args!("{:016x}", status.data_digest));
     line(text, "quorate_keys", status.keys);
     line(text, "quorate_sessions", status.sessions);
     line(text, "quorate_gateway_waiting", status.gateway_waiting);

@@ -200,6 +200,14 @@ impl Cluster {
 
     /// Each server with these flags.
     pub(crate) fn start_with(count: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self::plan(count, flags);
+        cluster.servers = cluster.plans.iter().map(|plan| Some(plan.start())).collect();
+        cluster.servers.iter().flatten().for_each(Server::serving);
+        cluster
+    }
+
+    /// One of which no server runs yet.
+    pub(crate) fn plan(count: usize, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let peers: Vec<String> =
@@ -213,10 +221,8 @@ impl Cluster {
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
         let plans: Vec<Plan> = ports.iter().enumerate().map(plan).collect();
-        let servers = plans.iter().map(|plan| Some(plan.start())).collect();
-        let cluster = Self { plans, servers, _folder: folder };
-        cluster.servers.iter().flatten().for_each(Server::serving);
-        cluster
+        let servers = plans.iter().map(|_| None).collect();
+        Self { plans, servers, _folder: folder }
     }
 
     #[track_caller]

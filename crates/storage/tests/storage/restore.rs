@@ -250,10 +250,11 @@ fn every_flipped_bit_of_a_restored_folder_is_refused() {
                 let disk = disk.fork();
                 disk.flip_bit(name, offset as u64, bit);
                 let error = open(&disk).err().expect("refused");
-                let is_right = match &error {
-                    FolderError::Identity(_) => name == "identity",
-                    FolderError::Snapshot(SnapshotError::Damaged { file, .. }) => file == name,
-                    _ => false,
+                let is_right = match name {
+                    "identity" => matches!(error, FolderError::Identity(_)),
+                    _ => {
+                        matches!(&error, FolderError::Snapshot(SnapshotError::Damaged { file, .. }) if file == name)
+                    }
                 };
                 assert!(is_right, "bit {bit} of byte {offset} of {name}: {error}");
             }
