@@ -13,6 +13,7 @@
 //! |---|---|
 //! | 1, run | bytes after this field (4), session index (8), session place (4), attempt (8), acknowledged (8), first sequence (8), number of writes (4), the writes |
 //! | 2, open gateway | node id (8), start (8), nonce (8) |
+//! | 3, check | |
 //!
 //! A run's writes have ascending sequences without gaps; each is a kind (1) and its fields, byte strings with their
 //! length (4) in front:
@@ -42,6 +43,7 @@ const FOUNDING_VERSION: u16 = 2;
 
 const ITEM_RUN: u8 = 1;
 const ITEM_OPEN_GATEWAY: u8 = 2;
+const ITEM_CHECK: u8 = 3;
 /// Bytes of a run between its length field and its first write.
 const RUN_HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4;
 /// Bytes of a run besides its writes.
@@ -128,6 +130,9 @@ pub enum Item {
         /// Counts its openings since then, so that it knows its own.
         nonce: u64,
     },
+    /// Every replica compares its state with those of the others, as it is behind this entry ([`crate::checks`]).
+    /// Changes nothing.
+    Check,
 }
 
 /// A run of a gateway's commands.
@@ -336,6 +341,11 @@ pub fn open_gateway(node: NodeId, start: u64, nonce: u64) -> Bytes {
     out.freeze()
 }
 
+/// Lays out the item that asks replicas to compare themselves.
+pub fn check() -> Bytes {
+    Bytes::from_static(&[ITEM_CHECK])
+}
+
 /// Lays out one write.
 pub fn encode_write(write: &LoggedWrite) -> Bytes {
     let mut out = BytesMut::with_capacity(write_length_hint(write));
@@ -470,6 +480,7 @@ fn parse_items_from(mut reader: Reader) -> Result<Vec<Item>, Malformed> {
                 start: reader.u64()?,
                 nonce: reader.u64()?,
             },
+            ITEM_CHECK => Item::Check,
             _ => return Err(Malformed("an unknown kind of item")),
         });
     }

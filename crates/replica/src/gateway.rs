@@ -377,22 +377,32 @@ impl Gateway {
         } else {
             (self.patience.election_hold_ms.min(self.patience.request_timeout_ms), ReplyError::ClusterDown)
         };
+        self.refuse_unsent(patience_ms, &error);
+    }
+
+    /// Forgets the writes that were never sent and have waited for so long.
+    fn refuse_unsent(&mut self, patience_ms: u64, error: &ReplyError) {
         let is_due = |slot: &&Slot| self.now_ms.saturating_sub(slot.arrived_ms) >= patience_ms;
         let count = self.window.range(self.ever_sent..).take_while(is_due).count();
         for slot in self.window.drain(self.ever_sent..self.ever_sent + count) {
             self.bytes -= slot.bytes();
             self.commands -= slot.commands();
-            slot.answer_error(&error, &error, &mut self.answers);
+            slot.answer_error(error, error, &mut self.answers);
         }
     }
 
-    /// What was sent and is not answered in time may take effect, now or later. It stays in the window, see
-    /// [`Gateway::forget_sent`].
+    /// What was sent and is not answered in time may take effect, now or later.
     fn give_up_sent(&mut self) {
+        let limit_ms = self.patience.request_timeout_ms;
+        // A read has no effect, so what is in doubt for a write is "not executed" for it.
+        self.doubt_sent(limit_ms, &ReplyError::TooSlow { limit_ms });
+    }
+
+    /// Answers what was sent and has waited for so long. It stays in the window, see [`Gateway::forget_sent`].
+    fn doubt_sent(&mut self, patience_ms: u64, of_read: &ReplyError) {
         while self.timed_out < self.ever_sent {
             let slot = &mut self.window[self.timed_out];
-            let limit_ms = self.patience.request_timeout_ms;
-            if self.now_ms.saturating_sub(slot.arrived_ms) < limit_ms {
+            if self.now_ms.saturating_sub(slot.arrived_ms) < patience_ms {
                 return;
             }
             self.bytes -= slot.bytes();
@@ -411,10 +421,15 @@ impl Gateway {
             let is_sent_anew = self.timed_out < self.sent;
             let error = Bug::RefusesWhatIsResent
                 .spoils(error, || if is_sent_anew { ReplyError::InDoubt } else { ReplyError::ClusterDown });
-            // A read has no effect, so what is in doubt for a write is "not executed" for it.
-            slot.answer_error(&error, &ReplyError::TooSlow { limit_ms }, &mut self.answers);
+            slot.answer_error(&error, of_read, &mut self.answers);
             self.timed_out += 1;
         }
+    }
+
+    /// Nobody is to be answered from this server's state any more: whoever waits is told so now.
+    pub(crate) fn stop_serving(&mut self, why: &ReplyError) {
+        self.refuse_unsent(0, why);
+        self.doubt_sent(0, why);
     }
 }
 

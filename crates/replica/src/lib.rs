@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes_read;
+pub mod checks;
 mod clients;
 pub mod command;
 pub mod entry;
@@ -26,6 +27,7 @@ pub mod value;
 pub mod wire;
 
 pub use bytes_read::Malformed;
+pub use checks::{Agreement, CheckStatus};
 pub use machine::Machine;
 pub use memory::Memory;
 pub use replica::{Actions, Answer, Config, ConnectionId, Event, Replica, Request, Standing};

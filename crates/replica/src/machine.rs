@@ -172,15 +172,17 @@ impl Machine {
         self.shards.answer(query)
     }
 
-    /// Applies the next entry.
+    /// Applies the next entry. Gives the digest of the state behind it, where the entry asks replicas to compare
+    /// themselves.
     ///
     /// # Errors
     /// Where this version does not know what the entry means; then nothing has changed.
     ///
     /// # Panics
     /// If it is not the next.
-    pub fn apply(&mut self, entry: &Entry, witness: &mut impl Witness) -> Result<(), CannotApply> {
+    pub fn apply(&mut self, entry: &Entry, witness: &mut impl Witness) -> Result<Option<u64>, CannotApply> {
         assert_eq!(entry.position.index, self.applied.index.next(), "an entry was applied out of order");
+        let mut asks_for_digest = false;
         match &entry.payload {
             Payload::Noop => {}
             Payload::Data(payload) => {
@@ -191,12 +193,13 @@ impl Machine {
                     EntryPayload::Founding(limits) => self.limits = Some(*self.limits.get_or_insert(limits)),
                     EntryPayload::Batch { stamp_ms, items } => {
                         self.apply_batch(entry.position.index, stamp_ms, &items, witness);
+                        asks_for_digest = items.contains(&Item::Check);
                     }
                 }
             }
         }
         self.applied = entry.position;
-        Ok(())
+        Ok(asks_for_digest.then(|| self.digest()))
     }
 
     fn apply_batch(&mut self, index: Index, stamp_ms: u64, items: &[Item], witness: &mut impl Witness) {
@@ -216,6 +219,7 @@ impl Machine {
                     witness.opened(*node, *start, *nonce, key);
                 }
                 Item::Run(run) => self.apply_run(index, &mut place, run, &limits, witness),
+                Item::Check => {}
             }
         }
     }
@@ -329,6 +333,20 @@ impl Machine {
             }
             Admission::Refused(error) => Reply::Error(error),
         }
+    }
+}
+
+#[cfg(feature = "sabotage")]
+impl Machine {
+    /// Another value than the log says, as an apply would leave it that is not the same everywhere. For the simulator.
+    pub fn alter(&mut self, key: &[u8], value: &[u8]) {
+        let put = Command::Put {
+            key: bytes::Bytes::copy_from_slice(key),
+            value: bytes::Bytes::copy_from_slice(value),
+            condition: crate::command::Condition::Always,
+            get: false,
+        };
+        let _ = self.shards.execute(&put, &StateLimits::default());
     }
 }
 

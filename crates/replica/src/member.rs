@@ -11,6 +11,7 @@ use quorate_raft::{
 };
 use quorate_storage::ClusterId;
 
+use crate::checks::{Checks, Report};
 use crate::command::{Command, Operation, Reply, ReplyError, Write};
 use crate::entry::{self, Item, LoggedWrite, StateLimits};
 use crate::gateway::{Gateway, Patience, RUN_BYTES_MAX};
@@ -24,6 +25,7 @@ use crate::transfer::Transfers;
 use crate::wire::PeerMessage;
 use room::Room;
 
+mod checks;
 mod room;
 mod snapshots;
 
@@ -40,6 +42,7 @@ pub(crate) struct Member {
     node: Node,
     machine: Machine,
     transfers: Transfers,
+    checks: Checks,
     /// The state of a snapshot that was fetched, for the moment at which it is installed.
     loaded: Option<Box<Machine>>,
     room: Room,
@@ -98,6 +101,7 @@ impl Member {
             stamp_ms: machine.now_ms(),
             transfers: Transfers::new(machine.now_ms()),
             machine,
+            checks: Checks::new(config.check_interval_ms),
             loaded: None,
             room: Room::new(config.memory_bytes_max),
             log_bytes_max: config.log_bytes_max,
@@ -149,6 +153,10 @@ impl Member {
 
     pub(crate) fn request(&mut self, request: Request, out: &mut Outbox) {
         let Request { connection, tag, operation } = request;
+        if self.is_in_doubt() {
+            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(self.not_serving()) });
+            return;
+        }
         match operation {
             Operation::Read(query) => {
                 let limits = self.limits();
@@ -256,14 +264,17 @@ impl Member {
         }
         let is_leader_known = self.node.leader().is_some();
         let gateway_ttl_ms = self.limits().gateway_ttl_ms;
-        self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
+        if !self.has_diverged() {
+            self.gateway.tick(is_leader_known, !self.is_leader(), gateway_ttl_ms);
+        }
         self.give_up_reads(is_leader_known, out);
         if !self.is_leader() {
             self.reads.renew(self.uptime_ms);
         }
         self.propose_time(out);
+        self.propose_check(out);
         self.transfers.tick(self.uptime_ms, self.node.commit(), out);
-        if self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
+        if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
             self.take_snapshot(out);
         }
     }
@@ -307,11 +318,17 @@ impl Member {
                     self.reads.confirm(ReadToken(counter), index);
                 }
             }
+            PeerMessage::FetchSnapshot { last, offset } if self.is_in_doubt() => {
+                out.send(from, snapshots::no_snapshot(last, offset));
+            }
             PeerMessage::FetchSnapshot { last, offset } => {
                 self.transfers.serve(from, last, offset, self.snapshot_chunk_bytes, out);
             }
             PeerMessage::SnapshotChunk { last, offset, total: _, bytes } => {
                 self.transfers.chunk(last, offset, bytes, out);
+            }
+            PeerMessage::CheckReport { position, digest, asks } => {
+                self.receive_report(from, Report { position, digest }, asks, out);
             }
             // A question to one that does not lead: the asker asks again, whoever leads then.
             PeerMessage::ReadIndex { .. }
@@ -344,6 +361,7 @@ impl Member {
             Item::Run(run) => {
                 self.machine.sessions().gateway_node(run.session).is_none_or(|node| node == from)
             }
+            Item::Check => false,
         })
     }
 
@@ -376,13 +394,15 @@ impl Member {
         if let Some(position) = install {
             self.install(position, out);
         }
-        for entry in &apply {
-            self.apply(entry, out);
+        if !self.has_diverged() {
+            apply.iter().for_each(|entry| self.apply(entry, out));
         }
         for read in reads {
             self.settle_read(read, out);
         }
-        if let Some(fetch) = fetch {
+        if let Some(fetch) = fetch
+            && !self.has_diverged()
+        {
             self.transfers.fetch(fetch, self.uptime_ms, out);
         }
     }
@@ -392,12 +412,16 @@ impl Member {
             return;
         }
         sabotage::note_flags(&self.founding_limits, self.room.memory_bytes_max());
-        if let Err(cannot) = self.machine.apply(entry, &mut self.gateway) {
-            out.actions.halt = Some(format!(
-                "the log's entry {} cannot be applied: {}; a newer version may have written it: start that version",
-                cannot.position, cannot.why
-            ));
-            return;
+        match self.machine.apply(entry, &mut self.gateway) {
+            Ok(None) => {}
+            Ok(Some(digest)) => self.checked(entry.position, digest),
+            Err(cannot) => {
+                out.actions.halt = Some(format!(
+                    "the log's entry {} cannot be applied: {}; a newer version may have written it: start that version",
+                    cannot.position, cannot.why
+                ));
+                return;
+            }
         }
         if self.gateway.is_contradicted() {
             out.actions.halt = Some(format!(
@@ -436,7 +460,8 @@ impl Member {
     /// Sends and asks for all that the events of this step have brought, together.
     pub(crate) fn flush(&mut self, out: &mut Outbox) {
         self.note_leader();
-        match self.node.leader() {
+        self.compare(out);
+        match self.node.leader().filter(|_| !self.has_diverged()) {
             Some(leader) if leader == out.id => {
                 for items in self.gateway.items_to_send() {
                     self.stage(items);

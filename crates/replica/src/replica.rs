@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
 
+use crate::checks::{Agreement, CHECK_INTERVAL_MS};
 use crate::command::{Operation, Reply, ReplyError};
 use crate::entry::StateLimits;
 use crate::founding::Founding;
@@ -153,6 +154,8 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
     pub log_tail_bytes: u64,
+    /// Milliseconds between two comparisons of the servers' states.
+    pub check_interval_ms: u64,
     /// Bytes of a snapshot that are sent to another server in one message, at most [`SNAPSHOT_CHUNK_BYTES_MAX`].
     pub snapshot_chunk_bytes: usize,
 }
@@ -188,6 +191,7 @@ impl Config {
             memory_bytes_max: 0,
             log_bytes_max: LOG_BYTES_MAX,
             log_tail_bytes: LOG_TAIL_BYTES,
+            check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
         }
     }
@@ -221,6 +225,12 @@ pub enum Standing {
     },
     /// Votes and serves.
     Member,
+    /// Its state differs from that of a majority, or there is no majority with the same: it votes, and keeps the log, but
+    /// serves nobody.
+    InDoubt {
+        /// What differs, and what to do.
+        why: String,
+    },
     /// The others know this id under another incarnation: it votes for nothing and acknowledges nothing.
     Refused {
         /// What happened and what to do.
@@ -364,6 +374,20 @@ impl Replica {
         self.member().map(Member::machine)
     }
 
+    /// What the comparisons with the other servers say of the state, once this server takes part.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.member().map(Member::agreement)
+    }
+
+    /// The state machine, to be altered behind everybody's back.
+    #[cfg(feature = "sabotage")]
+    pub fn machine_mut(&mut self) -> Option<&mut Machine> {
+        match &mut self.stage {
+            Stage::Member(member) => Some(member.machine_mut()),
+            Stage::Founding { .. } | Stage::Refused { .. } => None,
+        }
+    }
+
     /// Whether this server takes part.
     pub fn standing(&self) -> Standing {
         match &self.stage {
@@ -371,7 +395,12 @@ impl Replica {
                 Standing::Founding { missing: founding.missing(), conflict: founding.conflict() }
             }
             Stage::Refused { why } => Standing::Refused { why: why.clone() },
-            Stage::Member(_) => Standing::Member,
+            Stage::Member(member) => match member.agreement() {
+                Agreement::Sound => Standing::Member,
+                doubt @ (Agreement::Undecided { .. } | Agreement::Diverged { .. }) => {
+                    Standing::InDoubt { why: doubt.to_string() }
+                }
+            },
         }
     }
 
@@ -425,7 +454,8 @@ impl Replica {
             | PeerMessage::ReadIndex { .. }
             | PeerMessage::ReadIndexReply { .. }
             | PeerMessage::FetchSnapshot { .. }
-            | PeerMessage::SnapshotChunk { .. }) => {
+            | PeerMessage::SnapshotChunk { .. }
+            | PeerMessage::CheckReport { .. }) => {
                 let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
                 let is_known = is_ours && self.known_incarnation(from) == Some(incarnation);
                 if Bug::TakesEmptyFolders.spoils(is_known, || true) {

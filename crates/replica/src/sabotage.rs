@@ -41,6 +41,10 @@ pub enum Bug {
     SnapshotWithoutData,
     /// A snapshot is given to others without a look at whether it has rotted.
     ServesRottenSnapshots,
+    /// The digest that a server reports of a check is that of its state when it gets to reporting.
+    ReportsLaterState,
+    /// Reports are compared whatever checks they are of.
+    ComparesAnyCheck,
 }
 
 impl Bug {

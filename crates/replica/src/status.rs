@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use quorate_raft::{NodeId, Role, Term};
 use quorate_storage::{Identity, Incarnation};
 
+use crate::checks::{Agreement, CheckStatus};
 use crate::member::Member;
 use crate::memory::Memory;
 use crate::replica::Standing;
@@ -57,6 +58,10 @@ pub struct Status {
     pub snapshot: u64,
     /// More about snapshots.
     pub snapshots: SnapshotStatus,
+    /// What the comparisons with the other servers' states say of this one's.
+    pub agreement: Agreement,
+    /// What the newest of them came to.
+    pub checks: CheckStatus,
     /// Who votes.
     pub members: BTreeSet<NodeId>,
     /// Keys held.
@@ -109,6 +114,8 @@ impl Status {
             last: node.map_or(0, |node| node.last().index.0),
             snapshot: node.map_or(0, |node| node.snapshot().index.0),
             snapshots: member.map_or_else(SnapshotStatus::default, Member::snapshots),
+            agreement: member.map_or(Agreement::Sound, |member| member.agreement().clone()),
+            checks: member.map_or_else(CheckStatus::default, Member::check_status),
             members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
             keys: machine.map_or(0, |machine| machine.shards().keys()),
             memory: machine.map_or_else(Memory::default, crate::machine::Machine::memory),

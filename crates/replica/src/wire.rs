@@ -31,6 +31,7 @@
 //! | 34 | read index reply | start (8), counter (8), index (8) |
 //! | 35 | fetch snapshot | last position (16), offset (8) |
 //! | 36 | snapshot chunk | last position (16), offset (8), length of the whole (8), bytes to the end |
+//! | 40 | check report | position (16), digest (8), asks (1) |
 //! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
 //! | 49 | founded | likewise |
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
@@ -46,7 +47,7 @@ use quorate_storage::{ClusterId, Incarnation, Origin};
 use crate::bytes_read::{Malformed, Reader};
 
 /// The version of this layout; servers name it when they greet each other.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// One message between servers, with who speaks to whom: every message names cluster and incarnation, so
 /// that no server takes part in another's consensus.
@@ -109,6 +110,15 @@ pub enum PeerMessage {
         /// The piece.
         bytes: Bytes,
     },
+    /// My state had this digest behind this entry, which asks replicas to compare themselves.
+    CheckReport {
+        /// The entry.
+        position: Position,
+        /// The digest.
+        digest: u64,
+        /// Tell me yours: I have not heard it.
+        asks: bool,
+    },
     /// I am not founded; I have seen these founding members.
     Founding {
         /// The backup that the sender's folder was restored from, if it was.
@@ -158,6 +168,7 @@ const READ_INDEX: u8 = 33;
 const READ_INDEX_REPLY: u8 = 34;
 const FETCH_SNAPSHOT: u8 = 35;
 const SNAPSHOT_CHUNK: u8 = 36;
+const CHECK_REPORT: u8 = 40;
 const FOUNDING: u8 = 48;
 const FOUNDED: u8 = 49;
 const REFUSED: u8 = 50;
@@ -204,6 +215,12 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(*total);
             out.put_slice(bytes);
         }
+        PeerMessage::CheckReport { position, digest, asks } => {
+            out.put_u8(CHECK_REPORT);
+            encode_position(*position, out);
+            out.put_u64_le(*digest);
+            out.put_u8(u8::from(*asks));
+        }
         PeerMessage::Founding { origin, seen } => {
             match origin {
                 None => out.put_u8(FOUNDING),
@@ -244,6 +261,7 @@ fn fields_bytes(message: &PeerMessage) -> usize {
         | PeerMessage::ReadIndex { .. }
         | PeerMessage::ReadIndexReply { .. }
         | PeerMessage::FetchSnapshot { .. }
+        | PeerMessage::CheckReport { .. }
         | PeerMessage::Refused { .. } => FIXED_FIELDS_BYTES_MAX,
     }
 }
@@ -355,6 +373,11 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             let rest = reader.rest();
             PeerMessage::SnapshotChunk { last, offset, total, bytes: reader.take(rest)? }
         }
+        CHECK_REPORT => PeerMessage::CheckReport {
+            position: parse_position(&mut reader)?,
+            digest: reader.u64()?,
+            asks: parse_flag(&mut reader)?,
+        },
         FOUNDING => PeerMessage::Founding { origin: None, seen: parse_members(&mut reader)? },
         FOUNDING_RESTORED => {
             let origin = Some(parse_origin(&mut reader)?);

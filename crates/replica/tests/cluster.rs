@@ -41,6 +41,8 @@ struct Cluster {
     starts: u64,
     /// Of every piece of a snapshot that was asked for, where it begins.
     pieces: Vec<u64>,
+    /// Servers to whom the reports of others on their states come changed.
+    misled: BTreeSet<NodeId>,
     /// Of every server that starts: bytes of the log, of its tail behind a snapshot, and of a snapshot in one message.
     bytes_max: (u64, u64, usize),
     /// What is asked of each server that starts.
@@ -68,6 +70,7 @@ impl Cluster {
             now_ms: 1_000_000,
             starts: 0,
             pieces: Vec::new(),
+            misled: BTreeSet::new(),
             bytes_max: (1 << 30, 0, 100),
             configure,
         };
@@ -172,8 +175,13 @@ impl Cluster {
                 }
                 let mut frame = BytesMut::new();
                 wire::encode(&envelope, &mut frame);
-                let decoded = wire::decode(&frame.freeze()).unwrap();
+                let mut decoded = wire::decode(&frame.freeze()).unwrap();
                 assert_eq!(decoded, envelope);
+                if let PeerMessage::CheckReport { digest, .. } = &mut decoded.message
+                    && self.misled.contains(&decoded.to)
+                {
+                    *digest ^= 1;
+                }
                 if let PeerMessage::FetchSnapshot { offset, .. } = &decoded.message {
                     self.pieces.push(*offset);
                 }
@@ -604,6 +612,8 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
 
 #[path = "cluster/bounds.rs"]
 mod bounds;
+#[path = "cluster/checks.rs"]
+mod checks;
 #[path = "cluster/impostors.rs"]
 mod impostors;
 #[path = "cluster/limits.rs"]

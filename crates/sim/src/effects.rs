@@ -97,7 +97,7 @@ impl Effects {
                 Err(malformed) => return Err(format!("entry {}: {malformed:?}", entry.position)),
             }
         }
-        self.machine.apply(entry, &mut self.record).map_err(|cannot| format!("{cannot:?}"))
+        self.machine.apply(entry, &mut self.record).map(|_| ()).map_err(|cannot| format!("{cannot:?}"))
     }
 
     /// The machine that applied the log.

@@ -126,6 +126,8 @@ pub struct Host {
     pub was_member: bool,
     /// A bit on its disk has turned; if it finds that out, it does not start any more.
     pub is_rotten: bool,
+    /// Its state was altered: it is not what the log makes, and need not be.
+    pub is_altered: bool,
     /// It does not come back, or only with an empty folder: the others go on without it.
     pub is_lost: bool,
     /// It does not come back.

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alteration;
 pub mod blame;
 pub mod case;
 pub mod chronicle;

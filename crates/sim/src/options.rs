@@ -1,6 +1,7 @@
 //! What can go wrong in a run, and how often: every probability is a named field. A seed draws them as a
 //! *swarm*: some faults entirely off, others wild, so that rare combinations meet. Carries nothing out.
 
+use quorate_replica::checks::CHECK_INTERVAL_MS;
 use quorate_storage::DiskBug;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ pub const NO_SNAPSHOTS: u64 = 1 << 40;
 
 /// Seconds that faults last at least: with the three seconds that clients go on in health a run is never shorter than 30 s.
 const FAULTS_LAST_MIN: u64 = 27;
+
+/// Makes a stream of chance of its own.
+const CHECKS: u64 = 0x6368_6563_6b73;
 
 /// Everything that is drawn before a run begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +104,8 @@ pub struct HostOptions {
     pub log_tail_bytes: u64,
     /// Bytes of a snapshot in one message.
     pub snapshot_chunk_bytes: usize,
+    /// Milliseconds between two comparisons of the servers' states.
+    pub check_interval_ms: u64,
     /// An idle disk prepares the next segment ahead.
     pub prepares_segments: bool,
     /// Milliseconds after which the session of a silent gateway expires.
@@ -272,6 +278,8 @@ impl Options {
             // From a stream of its own: what other seeds draw stays as it was.
             options.limit_memory(&mut Prng::new(prng.clone().draw()));
         }
+        // Many in each run.
+        options.host.check_interval_ms = Prng::new(prng.clone().draw() ^ CHECKS).between(200, 3_000);
         options
     }
 
@@ -342,6 +350,7 @@ impl HostOptions {
             log_bytes_max: if prng.chance(0.4) { NO_SNAPSHOTS } else { prng.between(1_000, 30_000) },
             log_tail_bytes: if prng.chance(0.5) { 0 } else { prng.between(0, 5_000) },
             snapshot_chunk_bytes: prng.between(2_000, 16_000) as usize,
+            check_interval_ms: CHECK_INTERVAL_MS,
             prepares_segments: prng.chance(0.5),
             gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
         }

@@ -37,6 +37,9 @@ impl fmt::Display for Said<'_> {
             PeerMessage::SnapshotChunk { last, offset, total, bytes } => {
                 write!(f, "snapshot {last} {offset}+{} of {total}", bytes.len())
             }
+            PeerMessage::CheckReport { position, digest, asks } => {
+                write!(f, "state at {position} is {digest:016x}{}", if *asks { ", and yours?" } else { "" })
+            }
             other @ (PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
             | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),

@@ -13,7 +13,7 @@ use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
 use crate::chronicle::Kind;
 use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
-use crate::invariants::{View, Violation, answered};
+use crate::invariants::{View, Violation, answered, false_alarm};
 use crate::network::{Flight, HostIndex};
 use crate::options::SLOW_WAKE_MAX;
 use crate::said::Said;
@@ -105,6 +105,7 @@ impl World {
         config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
         config.log_bytes_max = self.options.host.log_bytes_max;
         config.log_tail_bytes = self.options.host.log_tail_bytes;
+        config.check_interval_ms = self.options.host.check_interval_ms;
         config.snapshot_chunk_bytes = self.options.host.snapshot_chunk_bytes;
         let flags = &self.options.faults.flags;
         if let Some((min, max)) = flags.election_ticks {
@@ -344,6 +345,9 @@ impl World {
         let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
             return Ok(());
         };
+        let is_altered = self.hosts[host].is_altered;
+        let any_altered = self.hosts.iter().any(|host| host.is_altered);
+        false_alarm::check(host, process.replica.agreement(), is_altered, any_altered)?;
         let view = View::new(host, node, machine.applied(), machine.digest());
         if self.shown[host] == Some(view) {
             return Ok(());
@@ -370,7 +374,9 @@ impl World {
             }
             self.invariants.replicated_time.stamped(effects.machine().now_ms())?;
         }
-        self.invariants.state_machine.stepped(view)?;
+        if !is_altered {
+            self.invariants.state_machine.stepped(view)?;
+        }
         self.hosts[host].was_member = true;
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);

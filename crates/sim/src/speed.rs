@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use quorate_replica::checks::CHECK_INTERVAL_MS;
+
 use crate::host::Host;
 use crate::options::{
     FaultOptions, Flags, HostOptions, NO_SNAPSHOTS, NetworkOptions, Options, WorkloadOptions,
@@ -51,6 +53,7 @@ pub fn setting() -> Options {
             log_bytes_max: NO_SNAPSHOTS,
             log_tail_bytes: 0,
             snapshot_chunk_bytes: 1 << 10,
+            check_interval_ms: CHECK_INTERVAL_MS,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },

@@ -122,7 +122,7 @@ impl Member {
         for item in items {
             admitted.push(match item {
                 Item::Run(run) => Item::Run(self.admit_run(run, growth, &mut has_refused)),
-                opening @ Item::OpenGateway { .. } => opening,
+                other @ (Item::OpenGateway { .. } | Item::Check) => other,
             });
         }
         if !has_refused {
@@ -162,6 +162,7 @@ impl Member {
 
 fn lay_out(item: &Item) -> Bytes {
     match item {
+        Item::Check => entry::check(),
         Item::OpenGateway { node, start, nonce } => entry::open_gateway(*node, *start, *nonce),
         Item::Run(Run { session, attempt, acknowledged, first, writes }) => {
             let (session, attempt, acknowledged, first) = (*session, *attempt, *acknowledged, *first);

@@ -1,6 +1,7 @@
 //! A member and its snapshots: when one is taken, what the log may lose for it, and what happens when one takes the place
 //! of the state. How they travel is in [`crate::transfer`].
 
+use bytes::Bytes;
 use quorate_raft::{Input, Position};
 
 use super::Member;
@@ -34,7 +35,7 @@ impl Member {
     /// be: that is written again, over it where nothing was applied since. Until then this server cannot start again from
     /// one that is rotten.
     pub(crate) fn replace_snapshot(&mut self, out: &mut Outbox) {
-        if self.transfers.may_take(self.uptime_ms) {
+        if self.transfers.may_take(self.uptime_ms) && !self.is_in_doubt() {
             self.transfers.take(self.machine.image(), out);
         }
     }
@@ -43,11 +44,17 @@ impl Member {
         match news {
             SnapshotNews::Taken(position) => {
                 // A newer one may have been installed meanwhile.
-                if self.transfers.taken(position) && position.index > self.node.snapshot().index {
+                let is_own = self.transfers.taken(position) && !self.has_diverged();
+                if is_own && position.index > self.node.snapshot().index {
                     self.compact(position, out);
                 }
             }
             SnapshotNews::Received { last, bytes } => self.transfers.received(last, bytes, self.uptime_ms),
+            // What it was to replace is left for examination.
+            SnapshotNews::Complete { last, machine } if self.has_diverged() => {
+                self.transfers.complete(last);
+                out.actions.snapshot_jobs.push(SnapshotJob::Forget(machine));
+            }
             SnapshotNews::Complete { last, machine } => {
                 self.transfers.complete(last);
                 self.loaded = Some(machine);
@@ -59,14 +66,17 @@ impl Member {
                     self.compact(last, out);
                 }
             }
+            SnapshotNews::Read { to, last, offset, .. } if self.is_in_doubt() => {
+                self.transfers.served(to);
+                out.send(to, no_snapshot(last, offset));
+            }
             SnapshotNews::Read { to, last, offset, piece } => {
                 self.transfers.served(to);
                 let (total, bytes) = piece.unwrap_or_default();
                 out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
             }
             SnapshotNews::Rotten { to, last, offset, why } => {
-                let (total, bytes) = Default::default();
-                out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
+                out.send(to, no_snapshot(last, offset));
                 if self.transfers.rotten(to, last) {
                     let text = format!("{why}. This server still has the state, and writes it anew");
                     out.actions.notices.push(Notice::Warn(text));
@@ -108,6 +118,7 @@ impl Member {
         let before = std::mem::replace(&mut self.machine, *machine);
         out.actions.snapshot_jobs.push(SnapshotJob::Forget(Box::new(before)));
         self.transfers.installed(self.machine.now_ms());
+        self.checks.installed();
         out.actions.notices.push(Notice::Info(format!(
             "the state is now that of the snapshot at {position}, from another server"
         )));
@@ -115,4 +126,9 @@ impl Member {
         self.gateway.overtaken(session.and_then(|session| self.machine.sessions().gateway_last(session)));
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
     }
+}
+
+/// The snapshot that is asked for is not there, or not to be had.
+pub(super) fn no_snapshot(last: Position, offset: u64) -> PeerMessage {
+    PeerMessage::SnapshotChunk { last, offset, total: 0, bytes: Bytes::new() }
 }

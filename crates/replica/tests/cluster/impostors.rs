@@ -14,7 +14,7 @@ fn gateway_session(cluster: &Cluster, node: NodeId) -> quorate_replica::command:
         let Ok(EntryPayload::Batch { items, .. }) = entry::parse(payload) else { continue };
         let openings = items.iter().filter_map(|item| match item {
             Item::OpenGateway { node, .. } => Some(*node),
-            Item::Run(_) => None,
+            Item::Run(_) | Item::Check => None,
         });
         if let Some(place) = openings.into_iter().position(|opened| opened == node) {
             return quorate_replica::command::SessionKey {

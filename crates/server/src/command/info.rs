@@ -214,6 +214,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
             let missing: Vec<String> = missing.iter().map(|node| node.get().to_string()).collect();
             ("founding", format!("waits for the founding members {}", missing.join(", ")))
         }
+        Standing::InDoubt { why } => ("in-doubt", why.replace(['\r', '\n'], " ")),
         Standing::Refused { why } => ("refused", why.replace(['\r', '\n'], " ")),
     };
     line(text, "quorate_cluster", status.cluster.as_deref().unwrap_or("none"));
@@ -222,6 +223,9 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_notice", notice);
     line(text, "quorate_digest", format_args!("{:016x}", status.digest));
     line(text, "quorate_data_digest", format_args!("{:016x}", status.data_digest));
+    line(text, "quorate_check_index", status.checks.last);
+    line(text, "quorate_check_digest", format_args!("{:016x}", status.checks.digest));
+    line(text, "quorate_check_agreed_index", status.checks.agreed);
     line(text, "quorate_keys", status.keys);
     line(text, "quorate_sessions", status.sessions);
     line(text, "quorate_gateway_waiting", status.gateway_waiting);

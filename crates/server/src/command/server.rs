@@ -69,7 +69,7 @@ pub(super) fn bgsave(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
     }
     let status = call.shared.status();
     if status.standing != Standing::Member {
-        let why = "this server takes no part in a cluster yet: INFO says why".to_owned();
+        let why = "this server takes no part in a cluster: INFO says why".to_owned();
         return Err(CommandError::Reply(ReplyError::NotServing(why)));
     }
     call.shared.inbox.event(Event::TakeSnapshot);

@@ -177,6 +177,7 @@ fn is_bulk(message: &PeerMessage) -> bool {
         PeerMessage::ReadIndex { .. }
         | PeerMessage::ReadIndexReply { .. }
         | PeerMessage::FetchSnapshot { .. }
+        | PeerMessage::CheckReport { .. }
         | PeerMessage::Founding { .. }
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. } => false,

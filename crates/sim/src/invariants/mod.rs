@@ -7,6 +7,7 @@
 //! | `leader_completeness` | a leader holds all that was committed before its term (thesis, figure 3.2) |
 //! | `committed` | what is committed never changes, and is on the disks of a majority (thesis §3.6) |
 //! | `state_machine` | same index applied, same digest of the state (thesis, figure 3.2) |
+//! | `false_alarm` | who finds its state diverged is right |
 //! | `monotonic` | commit, applied and term never fall in a process; term and vote never regress (thesis §3.8) |
 //! | `promise` | no vote or acknowledgement leaves before what it promises is durable, and nobody speaks in a term that it could forget (thesis §3.8) |
 //! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
@@ -20,6 +21,7 @@ pub mod committed;
 pub mod connection_order;
 pub mod election_safety;
 pub mod exactly_once;
+pub mod false_alarm;
 pub mod leader_completeness;
 pub mod log_matching;
 pub mod monotonic;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use quorate_raft::{Node, Role};
+use quorate_replica::checks::CHECK_INTERVAL_MS;
 use quorate_replica::transfer::SNAPSHOT_CHUNK_BYTES_MAX;
 use quorate_storage::snapshot;
 
@@ -99,6 +100,7 @@ fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
             log_bytes_max,
             log_tail_bytes: 0,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
+            check_interval_ms: CHECK_INTERVAL_MS,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },
