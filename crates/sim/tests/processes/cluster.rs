@@ -223,6 +223,18 @@ impl Server {
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
+    /// Whether it has taken a snapshot, or does before the time is over.
+    pub(crate) fn has_snapshot_within(&self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            if self.info(limit).is_ok_and(|info| field(&info, "raft_snapshot") != "0") {
+                return true;
+            }
+            look_again();
+        }
+        false
+    }
+
     /// One command on a connection of its own, without any relay.
     pub(crate) fn ask(&self, command: &[&str], within: Duration) -> io::Result<Frame> {
         let mut connection = Connection::open(self.port, within)?;
