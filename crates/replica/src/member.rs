@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use quorate_raft::{
-    Effects, Entry, Input, Message, Node, NodeId, Persist, Position, ReadOutcome, ReadToken, Refusal,
-    Restored, Role, Term, WriteId,
+    Effects, Entry, Input, Message, Node, NodeId, Persist, Position, ReadToken, Refusal, Restored, Role,
+    Term, WriteId,
 };
 use quorate_storage::ClusterId;
 
@@ -23,9 +23,11 @@ use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::Transfers;
 use crate::wire::PeerMessage;
+use reads::RemoteRead;
 use room::Room;
 
 mod checks;
+mod reads;
 mod room;
 mod snapshots;
 
@@ -70,13 +72,6 @@ pub(crate) struct Member {
     seen_leader: (Term, Option<NodeId>),
     /// Ticks since the start, in milliseconds: what waiting is measured by.
     uptime_ms: u64,
-}
-
-#[derive(Clone, Copy)]
-struct RemoteRead {
-    from: NodeId,
-    start: u64,
-    counter: u64,
 }
 
 impl Member {
@@ -230,24 +225,6 @@ impl Member {
         order.last_write = Some(self.gateway.push(write, Some((connection, tag)), before));
     }
 
-    fn read(&mut self, mut read: WaitingRead) {
-        let order = self.connections.entry(read.connection).or_default();
-        match order.last_write.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
-            Some(ticket) if self.gateway.is_unsent(ticket) => {
-                self.gateway.ride_after(ticket, read.into_ride());
-            }
-            unresolved => {
-                read.after = unresolved;
-                if unresolved.is_none() && order.reads.first().is_some_and(|first| !self.reads.holds(*first))
-                {
-                    // Answered in order, so those before the first that waits are answered too.
-                    order.reads.retain(|id| self.reads.holds(*id));
-                }
-                order.reads.push(self.reads.push(read));
-            }
-        }
-    }
-
     pub(crate) fn disconnected(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
     }
@@ -276,20 +253,6 @@ impl Member {
         self.transfers.tick(self.uptime_ms, self.node.commit(), out);
         if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
             self.take_snapshot(out);
-        }
-    }
-
-    /// A read has no effect, so one that is not answered was not executed.
-    fn give_up_reads(&mut self, is_leader_known: bool, out: &mut Outbox) {
-        let limit_ms = self.patience.request_timeout_ms;
-        let (patience_ms, error) = if is_leader_known {
-            (limit_ms, ReplyError::TooSlow { limit_ms })
-        } else {
-            (self.patience.election_hold_ms.min(limit_ms), ReplyError::ClusterDown)
-        };
-        let Some(arrived_ms_max) = self.uptime_ms.checked_sub(patience_ms) else { return };
-        for WaitingRead { connection, tag, .. } in self.reads.take_older(arrived_ms_max) {
-            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(error.clone()) });
         }
     }
 
@@ -439,22 +402,6 @@ impl Member {
         }
     }
 
-    fn settle_read(&mut self, read: ReadOutcome, out: &mut Outbox) {
-        match read {
-            ReadOutcome::Confirmed { token, index } => match self.remote_reads.remove(&token) {
-                Some(RemoteRead { from, start, counter }) => {
-                    out.send(from, PeerMessage::ReadIndexReply { start, counter, index });
-                }
-                None => self.reads.confirm(token, index),
-            },
-            ReadOutcome::Refused { token, .. } => {
-                if self.remote_reads.remove(&token).is_none() {
-                    self.reads.forget_questions();
-                }
-            }
-        }
-    }
-
     // --- the end of a step ---
 
     /// Sends and asks for all that the events of this step have brought, together.
@@ -568,38 +515,5 @@ impl Member {
     fn next_stamp(&mut self) -> u64 {
         self.stamp_ms = self.stamp_ms.max(self.node.majority_clock());
         self.stamp_ms
-    }
-
-    /// One question for all reads that have come.
-    fn ask_for_reads(&mut self, out: &mut Outbox) {
-        let Some(leader) = self.node.leader() else { return };
-        if !self.reads.wants_question() {
-            return;
-        }
-        let token = self.take_token();
-        self.reads.ask(token, self.uptime_ms);
-        if leader == out.id {
-            self.step(Input::Read { token }, out);
-        } else {
-            out.send(leader, PeerMessage::ReadIndex { start: self.start, counter: token.0 });
-        }
-    }
-
-    fn answer_reads(&mut self) {
-        for read in self.reads.ready(self.machine.applied()) {
-            match read.after.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
-                Some(ticket) => self.gateway.ride_after(ticket, read.into_ride()),
-                None => {
-                    let reply = self.machine.answer(&read.query);
-                    self.gateway.answers.push(Answer { connection: read.connection, tag: read.tag, reply });
-                }
-            }
-        }
-    }
-
-    fn take_token(&mut self) -> ReadToken {
-        let token = ReadToken(self.next_token);
-        self.next_token += 1;
-        token
     }
 }
