@@ -188,7 +188,10 @@ impl Log {
             self.bytes -= entry.cost();
             self.entries.pop_front();
         }
-        self.entries.shrink_to(self.entries.len() * 2);
+        // Not at each call: a log leaves in many small ones, and each time what stays would be copied.
+        if self.entries.capacity() / 4 > self.entries.len() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
     }
 
     /// All entries leave; the log begins at a snapshot that is ahead of what is committed here. Not for a log that

@@ -470,6 +470,11 @@ impl Node {
         self.member.log.bytes()
     }
 
+    /// Ticks since it began: what [`Progress::heard_tick`] counts in.
+    pub fn ticks(&self) -> u64 {
+        self.member.ticks
+    }
+
     /// The cost of the entries that are not committed, as [`Limits::uncommitted_bytes_max`] counts it.
     pub fn uncommitted_bytes(&self) -> usize {
         self.member.log.uncommitted_bytes()

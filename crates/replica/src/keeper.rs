@@ -1,6 +1,8 @@
 //! Does what [`SnapshotJob`]s say, to the files of a data folder, in pieces small enough to be interrupted. Knows no thread:
 //! whoever has it decides where and when it works.
 
+mod lending;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,9 +15,9 @@ use quorate_storage::{
 use quorate_storage::snapshot::is_possible;
 
 use crate::machine::Machine;
-use crate::sabotage::Bug;
 use crate::snapshot::{Blocks, Image, LoadError, Loader};
 use crate::transfer::{SnapshotJob, SnapshotNews};
+use lending::{Lending, Question};
 
 /// Why the state of a snapshot was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +75,20 @@ pub struct Keeper {
     jobs: VecDeque<SnapshotJob>,
     writing: Option<Writing>,
     receiving: Option<(ClusterId, SnapshotReceiver)>,
-    /// The snapshot that was read last for somebody else, verified.
-    reading: Option<SnapshotFile>,
+    lending: Lending,
 }
 
 impl Keeper {
     /// Has nothing to do yet. `seed` is of the hash tables of the states it loads.
     pub fn new(disk: Arc<dyn Disk>, seed: u64) -> Self {
-        Self { disk, seed, jobs: VecDeque::new(), writing: None, receiving: None, reading: None }
+        Self {
+            disk,
+            seed,
+            jobs: VecDeque::new(),
+            writing: None,
+            receiving: None,
+            lending: Lending::default(),
+        }
     }
 
     /// Takes a job, behind all before it; but pieces for others and from others do not wait for a snapshot that is
@@ -108,14 +116,18 @@ impl Keeper {
             Some(SnapshotJob::Receive { cluster, last }) => self.receive(cluster, last),
             Some(SnapshotJob::Store { last, offset, bytes }) => self.store(last, offset, &bytes),
             Some(SnapshotJob::Read { to, cluster, last, offset, length }) => {
-                let news = match self.read(cluster, last, offset, length) {
-                    Ok(piece) => SnapshotNews::Read { to, last, offset, piece },
-                    Err(SnapshotError::Disk(error)) => return Err(error),
-                    Err(error) => SnapshotNews::Rotten { to, last, offset, why: error.to_string() },
-                };
-                Ok(Worked::Done(news))
+                self.lend(Question { to, cluster, last, offset, length })
             }
-            None => self.write_on(),
+            Some(SnapshotJob::Close) => {
+                self.lending.close();
+                Ok(Worked::On)
+            }
+            Some(SnapshotJob::Abandon { last }) => self.abandon(last),
+            None => match self.lending.work()? {
+                (_, Some(news)) => Ok(Worked::Done(news)),
+                (true, None) => Ok(Worked::On),
+                (false, None) => self.write_on(),
+            },
         }
     }
 
@@ -216,29 +228,16 @@ impl Keeper {
         }
     }
 
-    /// A transfer begins with a snapshot that is verified whole, also one that was refused on the other side and begins
-    /// again: what has rotted since it was written never travels twice.
-    fn read(
-        &mut self,
-        cluster: ClusterId,
-        last: Position,
-        offset: u64,
-        length: usize,
-    ) -> Result<Option<(u64, Bytes)>, SnapshotError> {
-        let open = self.reading.take().filter(|file| offset > 0 && file.position() == last);
-        let file = match open {
-            Some(file) => file,
-            None if !self.disk.exists(&quorate_storage::snapshot::file_name(last))? => return Ok(None),
-            None => {
-                let file = SnapshotFile::open(&*self.disk, cluster, last)?;
-                if !Bug::ServesRottenSnapshots.is_put_back() {
-                    file.verify(&mut |_, _| {})?;
-                }
-                file
-            }
-        };
-        let piece = file.read_at(offset, length)?;
-        Ok(Some((self.reading.insert(file).bytes(), piece)))
+    fn lend(&mut self, question: Question) -> Result<Worked, DiskError> {
+        Ok(self.lending.ask(&*self.disk, question)?.map_or(Worked::On, Worked::Done))
+    }
+
+    /// Gives up what is received of this snapshot, and its place on the disk.
+    fn abandon(&mut self, last: Position) -> Result<Worked, DiskError> {
+        if let Some((_, receiver)) = self.receiving.take_if(|(_, into)| into.position() == last) {
+            receiver.abandon()?;
+        }
+        Ok(Worked::On)
     }
 }
 

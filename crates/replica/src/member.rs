@@ -23,10 +23,12 @@ use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::Transfers;
 use crate::wire::PeerMessage;
+use holding::Holding;
 use reads::RemoteRead;
 use room::Room;
 
 mod checks;
+mod holding;
 mod reads;
 mod room;
 mod snapshots;
@@ -48,8 +50,8 @@ pub(crate) struct Member {
     /// The state of a snapshot that was fetched, for the moment at which it is installed.
     loaded: Option<Box<Machine>>,
     room: Room,
+    holding: Holding,
     log_bytes_max: u64,
-    log_tail_bytes: u64,
     snapshot_chunk_bytes: usize,
     gateway: Gateway,
     connections: Connections,
@@ -68,6 +70,8 @@ pub(crate) struct Member {
     /// The highest stamp of replicated time this server has given or applied.
     stamp_ms: u64,
     time_entry_ms: u64,
+    /// More is committed than was applied: after a start it may be the whole log.
+    applies_more: bool,
     /// Who led when it was last looked at.
     seen_leader: (Term, Option<NodeId>),
     /// Ticks since the start, in milliseconds: what waiting is measured by.
@@ -94,13 +98,13 @@ impl Member {
             start: config.start,
             node: Node::new(raft, restored),
             stamp_ms: machine.now_ms(),
-            transfers: Transfers::new(machine.now_ms()),
+            transfers: Transfers::new(machine.now_ms(), config.snapshot_bytes_per_second),
             machine,
             checks: Checks::new(config.check_interval_ms),
             loaded: None,
             room: Room::new(config.memory_bytes_max),
+            holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
             log_bytes_max: config.log_bytes_max,
-            log_tail_bytes: config.log_tail_bytes,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
             gateway: Gateway::new(config.id, config.start, patience),
             connections: Connections::with_hasher(FixedState::with_seed(config.seed)),
@@ -114,6 +118,7 @@ impl Member {
             founding_limits: config.founding_limits,
             founding_proposed: None,
             time_entry_ms: 0,
+            applies_more: false,
             seen_leader: (Term::ZERO, None),
             uptime_ms: 0,
         }
@@ -254,6 +259,7 @@ impl Member {
         if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
             self.take_snapshot(out);
         }
+        self.trim(out);
     }
 
     pub(crate) fn link_up(&mut self, node: NodeId) {
@@ -285,10 +291,10 @@ impl Member {
                 out.send(from, snapshots::no_snapshot(last, offset));
             }
             PeerMessage::FetchSnapshot { last, offset } => {
-                self.transfers.serve(from, last, offset, self.snapshot_chunk_bytes, out);
+                self.serve_snapshot(from, last, offset, out);
             }
             PeerMessage::SnapshotChunk { last, offset, total: _, bytes } => {
-                self.transfers.chunk(last, offset, bytes, out);
+                self.transfers.chunk(last, offset, bytes, self.uptime_ms, out);
             }
             PeerMessage::CheckReport { position, digest, asks } => {
                 self.receive_report(from, Report { position, digest }, asks, out);
@@ -333,18 +339,15 @@ impl Member {
     fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<Position, Refusal>> {
         let mut effects = self.node.step(input);
         let proposed = effects.proposed.take();
-        while effects.more_to_apply {
-            self.perform(effects, out);
-            effects = self.node.step(Input::ApplyMore);
-        }
         self.perform(effects, out);
         proposed
     }
 
     fn perform(&mut self, effects: Effects, out: &mut Outbox) {
-        let Effects { send_now, persist, install, apply, reads, fetch, proposed: _, more_to_apply: _ } =
-            effects;
+        let Effects { send_now, persist, install, apply, reads, fetch, proposed: _, more_to_apply } = effects;
+        self.applies_more = more_to_apply;
         for envelope in send_now {
+            self.note_offer(&envelope);
             out.send(envelope.to, PeerMessage::Raft(envelope.message));
         }
         if let Some(Persist { write, hard_state, reset_to, entries, send_after }) = persist {
@@ -406,6 +409,10 @@ impl Member {
 
     /// Sends and asks for all that the events of this step have brought, together.
     pub(crate) fn flush(&mut self, out: &mut Outbox) {
+        if self.applies_more {
+            // A slice in each turn, or whoever has much to catch up with would be silent meanwhile, and taken for dead.
+            self.step(Input::ApplyMore, out);
+        }
         self.note_leader();
         self.compare(out);
         match self.node.leader().filter(|_| !self.has_diverged()) {
@@ -425,6 +432,7 @@ impl Member {
         self.ask_for_reads(out);
         self.answer_reads();
         out.actions.answers.append(&mut self.gateway.answers);
+        out.actions.goes_on = self.applies_more;
     }
 
     /// Where another leads, or another term began, what is under way may be lost: all of it is sent and asked again.

@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::member::Member;
 use crate::sabotage::Bug;
 use crate::status::Status;
-use crate::transfer::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotJob, SnapshotNews};
+use crate::transfer::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotJob, SnapshotNews};
 use crate::wire::{PeerEnvelope, PeerMessage};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
@@ -89,6 +89,8 @@ pub struct Actions {
     pub answers: Vec<Answer>,
     /// Say these to the operator.
     pub notices: Vec<Notice>,
+    /// There is more to do than one step should: step again soon, with whatever has happened till then, or nothing.
+    pub goes_on: bool,
     /// Our own bookkeeping is broken, with a sentence that says how: stop the process.
     pub halt: Option<String>,
 }
@@ -158,6 +160,8 @@ pub struct Config {
     pub check_interval_ms: u64,
     /// Bytes of a snapshot that are sent to another server in one message, at most [`SNAPSHOT_CHUNK_BYTES_MAX`].
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of a snapshot that this server asks another for in a second, as long as that is enough to keep up with it.
+    pub snapshot_bytes_per_second: u64,
 }
 
 /// Bytes of entries after which a snapshot is taken, unless configured.
@@ -193,6 +197,7 @@ impl Config {
             log_tail_bytes: LOG_TAIL_BYTES,
             check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
+            snapshot_bytes_per_second: SNAPSHOT_BYTES_PER_SECOND,
         }
     }
 
@@ -207,7 +212,8 @@ impl Config {
             inflight_bytes_max: 8 << 20,
             inflight_messages_max: 256,
             uncommitted_bytes_max: 64 << 20,
-            apply_bytes_max: 1 << 20,
+            // Of small commands so many take about two milliseconds.
+            apply_bytes_max: 256 << 10,
             reads_waiting_max: 4_096,
         }
     }

@@ -2,8 +2,10 @@
 //! one is a [`SnapshotJob`] for the shell.
 //!
 //! A snapshot travels by being pulled: the leader only says that it has one ([`quorate_raft::Body::InstallSnapshot`]), and
-//! who needs it asks for piece after piece, one at a time. So the sender holds nothing of a transfer, several followers
-//! share one file, and after any interruption the receiver goes on where its own file ends.
+//! who needs it asks for piece after piece, one at a time, as fast as its [`Pace`] allows. So the sender holds nothing of a
+//! transfer, several followers share one file, and after any interruption the receiver goes on where its own file ends.
+
+mod pace;
 
 use std::collections::BTreeSet;
 
@@ -16,9 +18,10 @@ use crate::replica::{Outbox, TICK_MS};
 use crate::snapshot::Image;
 use crate::status::SnapshotStatus;
 use crate::wire::{PEER_FRAME_BYTES_MAX, PeerMessage};
+use pace::Pace;
+pub use pace::SNAPSHOT_BYTES_PER_SECOND;
 
-/// Bytes of a snapshot in one message, at most and unless configured. One is asked for in a tick at most, so a transfer
-/// takes no more than 25 MiB/s from those who are served meanwhile.
+/// Bytes of a snapshot in one message, at most and unless configured.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Milliseconds after which a piece that has not come is asked for again.
 const ASK_AGAIN_MS: u64 = 500;
@@ -66,6 +69,13 @@ pub enum SnapshotJob {
         offset: u64,
         /// Bytes of the piece, at most.
         length: usize,
+    },
+    /// Nobody has asked for a piece for a while: what is open for that is closed, and what has lost its name is gone.
+    Close,
+    /// What is here of this snapshot is not needed any more.
+    Abandon {
+        /// The last position that it stands for.
+        last: Position,
     },
 }
 
@@ -177,19 +187,25 @@ pub(crate) struct Transfers {
     rotten: Option<Position>,
     /// Fetching one failed: not before this time again.
     fetch_not_before_ms: u64,
+    pace: Pace,
     /// Servers for which a piece is being read.
     reading: BTreeSet<NodeId>,
+    /// When one was asked for last; `None` if nothing is open for that.
+    served_ms: Option<u64>,
 }
 
 /// Milliseconds after a snapshot that was fetched in vain until the next try: all of it may have to come anew.
 const FETCH_AGAIN_MS: u64 = 2_000;
 /// Milliseconds after a snapshot that could not be taken until the next try.
 const TAKE_AGAIN_MS: u64 = 10_000;
+/// Milliseconds without a question after which a snapshot is not kept open for others any more.
+const CLOSE_AFTER_MS: u64 = 30_000;
 
 impl Transfers {
     /// For a state machine that begins at this replicated time.
-    pub(crate) fn new(time_ms: u64) -> Self {
-        Self { history: History { time_ms, ..History::default() }, ..Self::default() }
+    pub(crate) fn new(time_ms: u64, bytes_per_second: u64) -> Self {
+        let history = History { time_ms, ..History::default() };
+        Self { history, pace: Pace::new(bytes_per_second), ..Self::default() }
     }
 
     /// A look at them.
@@ -263,6 +279,7 @@ impl Transfers {
             Some(fetching) if now_ms.saturating_sub(fetching.progress_ms) < GIVE_UP_MS => {}
             None if now_ms < self.fetch_not_before_ms => {}
             _ => {
+                self.pace.begin(now_ms);
                 let progress_ms = now_ms;
                 let (stored, asked_ms) = (None, None);
                 self.fetching =
@@ -272,46 +289,65 @@ impl Transfers {
         }
     }
 
-    /// Asks for the next piece, where it is time to.
+    /// What time brings: the next piece is asked for, where it is time to, or nothing more of it is.
     pub(crate) fn tick(&mut self, now_ms: u64, commit: Index, out: &mut Outbox) {
-        self.fetching.take_if(|fetching| fetching.last.index <= commit);
+        if let Some(unused) = self.fetching.take_if(|fetching| fetching.last.index <= commit) {
+            out.actions.snapshot_jobs.push(SnapshotJob::Abandon { last: unused.last });
+        }
+        if self.served_ms.take_if(|served| now_ms.saturating_sub(*served) >= CLOSE_AFTER_MS).is_some() {
+            out.actions.snapshot_jobs.push(SnapshotJob::Close);
+        }
+        self.pace.tick();
+        self.ask_for_piece(now_ms, out);
+    }
+
+    /// Asks for the next piece, where that is stored which is before it.
+    fn ask_for_piece(&mut self, now_ms: u64, out: &mut Outbox) {
         let Some(Fetching { from, last, stored: Some(stored), is_storing: false, asked_ms, .. }) =
             &mut self.fetching
         else {
             return;
         };
-        if asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < ASK_AGAIN_MS) {
+        if asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < ASK_AGAIN_MS)
+            || !self.pace.allows_more()
+        {
             return;
         }
         *asked_ms = Some(now_ms);
         out.send(*from, PeerMessage::FetchSnapshot { last: *last, offset: *stored });
     }
 
-    /// A piece has come; only the one that is next counts. An empty one says that the snapshot is not there any more.
-    pub(crate) fn chunk(&mut self, last: Position, offset: u64, bytes: Bytes, out: &mut Outbox) {
+    /// A piece has come; only the one that is next counts. An empty one says that the snapshot is not there any more, or of
+    /// no use.
+    pub(crate) fn chunk(&mut self, last: Position, offset: u64, bytes: Bytes, now_ms: u64, out: &mut Outbox) {
         let Some(fetching) = &mut self.fetching else { return };
         let is_next = fetching.last == last && fetching.stored == Some(offset) && !fetching.is_storing;
         if is_next && bytes.is_empty() {
             self.fetching = None;
+            self.pace.end(now_ms);
         } else if is_next && bytes.len() <= SNAPSHOT_CHUNK_BYTES_MAX {
             fetching.is_storing = true;
+            self.pace.spend(bytes.len());
             out.actions.snapshot_jobs.push(SnapshotJob::Store { last, offset, bytes });
         }
     }
 
     /// So much of it is here.
-    pub(crate) fn received(&mut self, last: Position, bytes: u64, now_ms: u64) {
+    pub(crate) fn received(&mut self, last: Position, bytes: u64, now_ms: u64, out: &mut Outbox) {
         if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.last == last) {
             fetching.stored = Some(bytes);
             fetching.is_storing = false;
             fetching.asked_ms = None;
             fetching.progress_ms = now_ms;
+            self.ask_for_piece(now_ms, out);
         }
     }
 
     /// All of it is here, and the state machine is at `last` or will be.
-    pub(crate) fn complete(&mut self, last: Position) {
-        self.fetching.take_if(|fetching| fetching.last == last);
+    pub(crate) fn complete(&mut self, last: Position, now_ms: u64) {
+        if self.fetching.take_if(|fetching| fetching.last == last).is_some() {
+            self.pace.end(now_ms);
+        }
     }
 
     /// The state machine is what a snapshot says: no applied entry is left that none stands for.
@@ -327,7 +363,16 @@ impl Transfers {
     }
 
     /// Another server asks for a piece of a snapshot. One at a time for each.
-    pub(crate) fn serve(&mut self, to: NodeId, last: Position, offset: u64, length: usize, out: &mut Outbox) {
+    pub(crate) fn serve(
+        &mut self,
+        to: NodeId,
+        last: Position,
+        offset: u64,
+        length: usize,
+        now_ms: u64,
+        out: &mut Outbox,
+    ) {
+        self.served_ms = Some(now_ms);
         if let Some(cluster) = out.cluster
             && self.reading.insert(to)
         {

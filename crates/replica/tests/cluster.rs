@@ -37,6 +37,8 @@ struct Cluster {
     servers: BTreeMap<NodeId, Server>,
     network: VecDeque<PeerEnvelope>,
     cut: BTreeSet<NodeId>,
+    /// Servers whose disk syncs nothing.
+    stopped: BTreeSet<NodeId>,
     now_ms: u64,
     starts: u64,
     /// Of every piece of a snapshot that was asked for, where it begins.
@@ -67,6 +69,7 @@ impl Cluster {
             servers: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             now_ms: 1_000_000,
             starts: 0,
             pieces: Vec::new(),
@@ -129,6 +132,11 @@ impl Cluster {
         server.notices.extend(actions.notices);
         server.jobs.extend(actions.snapshot_jobs);
         self.network.extend(actions.send);
+        if actions.goes_on {
+            let more = server.replica.step(self.now_ms, &mut Vec::new());
+            self.perform(node, more);
+        }
+        let server = self.servers.get_mut(&node).unwrap();
         if let Some(identity) = actions.store_identity {
             server.identity = identity;
             self.step(node, Event::IdentityStored);
@@ -189,7 +197,7 @@ impl Cluster {
             }
             let nodes: Vec<NodeId> = self.servers.keys().copied().collect();
             let mut moved = false;
-            for node in nodes {
+            for node in nodes.into_iter().filter(|node| !self.stopped.contains(node)).collect::<Vec<_>>() {
                 moved |= self.sync(node);
             }
             if !moved && self.network.is_empty() {

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::connection::Connection;
 use crate::disk_thread::{DiskThread, Done};
 use crate::keeper_thread::KeeperThread;
-use crate::shared::Shared;
+use crate::shared::{Counters, Shared};
 
 /// Why the loop has ended.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct ReplicaLoop<'a> {
     ticks: Interval,
     last_tick: Instant,
     slowness: Slowness,
+    /// The replica has more to do, whatever happens.
+    goes_on: bool,
     /// What happens in this turn; kept for its capacity.
     events: Vec<Event>,
     /// Connections that were answered in this turn; kept for its capacity.
@@ -51,6 +53,7 @@ impl<'a> ReplicaLoop<'a> {
             ticks,
             last_tick: Instant::now(),
             slowness: Slowness::default(),
+            goes_on: false,
             events: Vec::new(),
             answered: Vec::new(),
         }
@@ -62,6 +65,10 @@ impl<'a> ReplicaLoop<'a> {
             return ended;
         }
         loop {
+            if self.goes_on {
+                // Sockets have their turn in between.
+                tokio::task::yield_now().await;
+            }
             if let Some(ended) = poll_fn(|context| self.wait(context)).await {
                 return ended;
             }
@@ -74,6 +81,7 @@ impl<'a> ReplicaLoop<'a> {
             }
             self.slowness.report("the replica's step", stepped - begun);
             self.slowness.report("carrying out a step", stepped.elapsed());
+            Counters::note_longest(&self.shared.counters.longest_turn_us, begun.elapsed());
         }
     }
 
@@ -103,13 +111,17 @@ impl<'a> ReplicaLoop<'a> {
         }
         if self.ticks.poll_tick(context).is_ready() {
             let now = Instant::now();
-            self.slowness.report("a tick of the loop", now - std::mem::replace(&mut self.last_tick, now));
+            let gap = now - std::mem::replace(&mut self.last_tick, now);
+            self.slowness.report("a tick of the loop", gap);
+            let late = gap.saturating_sub(Duration::from_millis(TICK_MS));
+            Counters::note_longest(&self.shared.counters.latest_tick_us, late);
             self.events.push(Event::Tick);
         }
-        if self.events.is_empty() { Poll::Pending } else { Poll::Ready(None) }
+        if self.events.is_empty() && !self.goes_on { Poll::Pending } else { Poll::Ready(None) }
     }
 
     fn carry_out(&mut self, actions: Actions) -> Option<Ended> {
+        self.goes_on = actions.goes_on;
         for notice in actions.notices {
             match notice {
                 Notice::Info(text) => info!("{text}"),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_replica::replica::Actions;
 use quorate_replica::{Event, Replica, Request, Status};
@@ -332,6 +332,10 @@ pub(crate) struct Counters {
     pub(crate) peers_refused: Cell<u64>,
     /// Messages to peers that were dropped because the way was down or its queue full.
     pub(crate) peer_messages_unsent: Cell<u64>,
+    /// Microseconds of the longest turn of the loop: the replica's step, and what it asked for.
+    pub(crate) longest_turn_us: Cell<u64>,
+    /// Microseconds by which the latest tick came late: that, or whatever else kept the loop.
+    pub(crate) latest_tick_us: Cell<u64>,
 }
 
 impl Counters {
@@ -340,13 +344,19 @@ impl Counters {
         counter.set(counter.get().saturating_add(1));
     }
 
+    /// Something took so long.
+    pub(crate) fn note_longest(longest_us: &Cell<u64>, took: Duration) {
+        longest_us.set(longest_us.get().max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
+    }
+
     /// All to zero.
     pub(crate) fn reset(&self) {
-        let Self { connections, rejected_connections, commands, errors, peers_refused, peer_messages_unsent } =
-            self;
-        for counter in
-            [connections, rejected_connections, commands, errors, peers_refused, peer_messages_unsent]
-        {
+        let Self { connections, rejected_connections, commands, errors, peers_refused, .. } = self;
+        for counter in [connections, rejected_connections, commands, errors, peers_refused] {
+            counter.set(0);
+        }
+        let Self { peer_messages_unsent, longest_turn_us, latest_tick_us, .. } = self;
+        for counter in [peer_messages_unsent, longest_turn_us, latest_tick_us] {
             counter.set(0);
         }
     }

@@ -21,6 +21,8 @@ pub mod disk;
 pub mod duration;
 pub mod effects;
 pub mod explore;
+#[cfg(test)]
+mod far_behind;
 pub mod faults;
 pub mod fuzz;
 pub mod history;

@@ -106,6 +106,8 @@ pub struct HostOptions {
     pub snapshot_chunk_bytes: usize,
     /// Milliseconds between two comparisons of the servers' states.
     pub check_interval_ms: u64,
+    /// Messages with a piece of a snapshot that a server asks for in a second, as long as that is enough.
+    pub snapshot_chunks_per_second: u64,
     /// An idle disk prepares the next segment ahead.
     pub prepares_segments: bool,
     /// Milliseconds after which the session of a silent gateway expires.
@@ -351,6 +353,7 @@ impl HostOptions {
             log_tail_bytes: if prng.chance(0.5) { 0 } else { prng.between(0, 5_000) },
             snapshot_chunk_bytes: prng.between(2_000, 16_000) as usize,
             check_interval_ms: CHECK_INTERVAL_MS,
+            snapshot_chunks_per_second: 100,
             prepares_segments: prng.chance(0.5),
             gateway_ttl_ms: if prng.chance(0.3) { 2_000 } else { 60_000 },
         }

@@ -15,7 +15,7 @@ use crate::effects::Effects;
 use crate::host::{Process, host_of, node_id};
 use crate::invariants::{View, Violation, answered, false_alarm};
 use crate::network::{Flight, HostIndex};
-use crate::options::SLOW_WAKE_MAX;
+use crate::options::{HostOptions, SLOW_WAKE_MAX};
 use crate::said::Said;
 use crate::schedule::MS;
 use crate::world::{Happening, Internal, World};
@@ -106,7 +106,9 @@ impl World {
         config.log_bytes_max = self.options.host.log_bytes_max;
         config.log_tail_bytes = self.options.host.log_tail_bytes;
         config.check_interval_ms = self.options.host.check_interval_ms;
-        config.snapshot_chunk_bytes = self.options.host.snapshot_chunk_bytes;
+        let HostOptions { snapshot_chunk_bytes, snapshot_chunks_per_second, .. } = self.options.host;
+        config.snapshot_chunk_bytes = snapshot_chunk_bytes;
+        config.snapshot_bytes_per_second = snapshot_chunk_bytes as u64 * snapshot_chunks_per_second;
         let flags = &self.options.faults.flags;
         if let Some((min, max)) = flags.election_ticks {
             (config.raft.election_ticks_min, config.raft.election_ticks_max) = (min, max);
@@ -246,10 +248,22 @@ impl World {
     /// Carries out what a step asks. Sends, writes and answers have no order among each other, so it is drawn;
     /// and a crash may strike before any of them.
     pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
-        let Actions { send, persist, compact, snapshot_jobs, store_identity, answers, notices, halt } =
-            actions;
+        let Actions {
+            send,
+            persist,
+            compact,
+            snapshot_jobs,
+            store_identity,
+            answers,
+            notices,
+            goes_on,
+            halt,
+        } = actions;
         if let Some(why) = halt {
             return Err(Violation { invariant: "halt", story: format!("n{}: {why}", host + 1) });
+        }
+        if goes_on {
+            self.wake_soon(host);
         }
         for notice in notices {
             let (Notice::Info(text) | Notice::Warn(text)) = notice;

@@ -54,6 +54,7 @@ pub fn setting() -> Options {
             log_tail_bytes: 0,
             snapshot_chunk_bytes: 1 << 10,
             check_interval_ms: CHECK_INTERVAL_MS,
+            snapshot_chunks_per_second: 100,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },

@@ -32,7 +32,9 @@ pub use origin::Origin;
 pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTES_MAX};
 pub use recovery::{Cut, Damage, LogError, Outcome};
 pub use sim_disk::{DiskBug, SimDisk};
-pub use snapshot::{SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter};
+pub use snapshot::{
+    SnapshotCheck, SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter,
+};
 pub use wal::{
     IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,
     WriteError,

@@ -22,7 +22,7 @@ use crate::recovery::snapshot_lost;
 use crate::sabotage::Bug;
 pub use format::{BLOCK_BYTES_MAX, SNAPSHOT_FORMAT, is_possible};
 use format::{Fault, HEADER_BYTES};
-pub use reader::SnapshotReader;
+pub use reader::{SnapshotCheck, SnapshotReader};
 pub use receiver::SnapshotReceiver;
 pub use writer::SnapshotWriter;
 

@@ -2,10 +2,10 @@
 //! of the state. How they travel is in [`crate::transfer`].
 
 use bytes::Bytes;
-use quorate_raft::{Input, Position};
+use quorate_raft::{Input, NodeId, Position};
 
 use super::Member;
-use crate::replica::{Compaction, Notice, Outbox};
+use crate::replica::{Notice, Outbox};
 use crate::status::SnapshotStatus;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::wire::PeerMessage;
@@ -40,6 +40,17 @@ impl Member {
         }
     }
 
+    /// Another server asks for a piece of a snapshot. One that a leader's log does not follow any more would be of no use
+    /// to it: it is told so before all of it has come.
+    pub(super) fn serve_snapshot(&mut self, to: NodeId, last: Position, offset: u64, out: &mut Outbox) {
+        self.holding.fetches(to, last.index);
+        if self.is_leader() && last.index < self.node.base().index {
+            out.send(to, no_snapshot(last, offset));
+        } else {
+            self.transfers.serve(to, last, offset, self.snapshot_chunk_bytes, self.uptime_ms, out);
+        }
+    }
+
     pub(crate) fn snapshot_news(&mut self, news: SnapshotNews, out: &mut Outbox) {
         match news {
             SnapshotNews::Taken(position) => {
@@ -49,14 +60,16 @@ impl Member {
                     self.compact(position, out);
                 }
             }
-            SnapshotNews::Received { last, bytes } => self.transfers.received(last, bytes, self.uptime_ms),
+            SnapshotNews::Received { last, bytes } => {
+                self.transfers.received(last, bytes, self.uptime_ms, out);
+            }
             // What it was to replace is left for examination.
             SnapshotNews::Complete { last, machine } if self.has_diverged() => {
-                self.transfers.complete(last);
+                self.transfers.complete(last, self.uptime_ms);
                 out.actions.snapshot_jobs.push(SnapshotJob::Forget(machine));
             }
             SnapshotNews::Complete { last, machine } => {
-                self.transfers.complete(last);
+                self.transfers.complete(last, self.uptime_ms);
                 self.loaded = Some(machine);
                 self.step(Input::Install { last }, out);
                 // Not installed if as much is applied here already.
@@ -94,21 +107,6 @@ impl Member {
                 out.actions.notices.push(Notice::Warn(format!("the snapshot at {last}: {why}")));
             }
         }
-    }
-
-    /// A snapshot is durable: what of the log it stands for may go, but for a tail.
-    fn compact(&mut self, snapshot: Position, out: &mut Outbox) {
-        let mut through = snapshot.index;
-        let mut tail_bytes = 0;
-        while let Some(entry) = self.node.entry(through) {
-            tail_bytes += entry.cost() as u64;
-            if tail_bytes > self.log_tail_bytes {
-                break;
-            }
-            through = through.previous();
-        }
-        self.step(Input::Compact { snapshot, through }, out);
-        out.actions.compact = Some(Compaction { snapshot, through });
     }
 
     /// State, sessions and applied index change together; what of ours ran meanwhile is in doubt.

@@ -105,7 +105,8 @@ fn follower_and_leader(cluster: &Cluster) -> (NodeId, NodeId) {
 /// All but one have taken snapshots, and none has what the one lacks in its log.
 fn leave_behind(cluster: &mut Cluster, behind: NodeId, leader: NodeId) {
     fill(cluster, leader);
-    cluster.run(2);
+    // Nothing is held for one that is silent for so long.
+    cluster.run(100);
     for node in (1..=3).map(id).filter(|node| *node != behind) {
         finish(cluster, node);
         assert!(raft(cluster, node).base().index > Index::ZERO);
@@ -240,6 +241,8 @@ fn a_server_that_was_away_is_brought_up_in_pieces_and_goes_on_after_interruption
 
     assert_eq!(raft(&cluster, away).snapshot(), Position::ZERO);
     restart(&mut cluster, 3, away);
+    // What the process before has asked for is not answered to it.
+    cluster.network.clear();
     cluster.pieces.clear();
     run_keeping(&mut cluster, 200);
     assert!((BLOCK..BLOCK * 3 / 2).contains(&cluster.pieces[0]), "went on at {}", cluster.pieces[0]);
@@ -387,4 +390,56 @@ fn rot_that_several_come_upon_is_said_once() {
     }
     assert_eq!(warnings_of_rot(&cluster, id(1)), 1);
     assert_eq!(cluster.servers[&id(1)].jobs.len(), 1);
+}
+
+fn base(cluster: &Cluster, node: NodeId) -> Index {
+    raft(cluster, node).base().index
+}
+
+/// What a follower that is heard from needs stays in the leader's log behind a snapshot, up to twice as much as a snapshot is
+/// due at; then it goes.
+#[test]
+fn what_a_follower_needs_is_held_behind_a_snapshot_up_to_a_bound() {
+    let mut cluster = with_snapshots(3, 0, PIECE_BYTES);
+    let (slow, leader) = follower_and_leader(&cluster);
+    let held_after = raft(&cluster, leader).progress().unwrap()[&slow].match_index();
+    // Its disk has stopped, so it hears and acknowledges nothing new.
+    let mut longest = 0;
+    let mut write = |cluster: &mut Cluster| {
+        let asked = Request { connection: ConnectionId(1), tag: 1, operation: put("k", &"x".repeat(200)) };
+        cluster.step(leader, Event::Request(asked));
+        settle_without_disk_of(cluster, slow);
+        longest = longest.max(raft(cluster, leader).log_bytes() as u64);
+    };
+    let mut snapshots = 0;
+    while base(&cluster, leader) <= held_after {
+        assert!(snapshots < 3, "it holds more than its bound");
+        for _ in 0..LOG_BYTES_MAX / 200 {
+            write(&mut cluster);
+        }
+        cluster.now_ms += 10;
+        cluster.step(leader, Event::Tick);
+        finish(&mut cluster, leader);
+        snapshots += 1;
+        if snapshots == 1 {
+            assert_eq!(base(&cluster, leader), held_after, "what it needs, and no more");
+        }
+        // It is heard from.
+        for _ in 0..10 {
+            cluster.now_ms += 10;
+            cluster.step(leader, Event::Tick);
+            settle_without_disk_of(&mut cluster, slow);
+        }
+    }
+    assert!(snapshots >= 2 && longest <= 4 * LOG_BYTES_MAX, "{snapshots} snapshots, {longest} bytes");
+    run_keeping(&mut cluster, 300);
+    assert!(raft(&cluster, slow).snapshot().index > Index::ZERO);
+    assert_eq!(cluster.digests().len(), 1);
+}
+
+/// Everything moves but the disk of one server.
+fn settle_without_disk_of(cluster: &mut Cluster, stopped: NodeId) {
+    cluster.stopped.insert(stopped);
+    cluster.settle();
+    cluster.stopped.remove(&stopped);
 }

@@ -161,6 +161,8 @@ fn stats(shared: &Shared, _: &Status, text: &mut String) {
     line(text, "total_error_replies", counters.errors.get());
     line(text, "quorate_peer_connections_refused", counters.peers_refused.get());
     line(text, "quorate_peer_messages_unsent", counters.peer_messages_unsent.get());
+    line(text, "quorate_longest_turn_us", counters.longest_turn_us.get());
+    line(text, "quorate_latest_tick_us", counters.latest_tick_us.get());
 }
 
 fn replication(shared: &Shared, status: &Status, text: &mut String) {

@@ -1,5 +1,7 @@
 //! Reads a snapshot block by block, and believes none that its checksums do not hold. In memory is one block.
 
+use quorate_raft::Position;
+
 use super::format::{PART_HEAD_BYTES, Part, Walk};
 use super::{SnapshotError, SnapshotFile};
 
@@ -18,23 +20,8 @@ impl<'a> SnapshotReader<'a> {
     /// The next block; `None` once the last is behind and the trailer has confirmed all of them. What was built from
     /// the blocks before an error, or before that `None`, is not to be used.
     pub fn block(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
-        loop {
-            if self.walk.digest().is_some() {
-                return Ok(None);
-            }
-            if !read_part(self.file, &self.walk, &mut self.part)? {
-                return Err(self.damaged("it ends in the middle"));
-            }
-            match self.walk.take(&self.part) {
-                // Its content is returned below: a borrow does not leave a loop.
-                Ok(Part::Block(_)) => break,
-                Ok(Part::Header) => {}
-                Ok(Part::Trailer) if self.walk.at() == self.file.bytes => {}
-                Ok(Part::Trailer) => return Err(self.damaged("something follows its end")),
-                Err(fault) => return Err(SnapshotError::of(fault, &self.file.name, &self.walk)),
-            }
-        }
-        Ok(Some(&self.part[PART_HEAD_BYTES..]))
+        let is_there = next_block(self.file, &mut self.walk, &mut self.part)?;
+        Ok(is_there.then(|| &self.part[PART_HEAD_BYTES..]))
     }
 
     /// Bytes of the file that are read and verified.
@@ -46,10 +33,54 @@ impl<'a> SnapshotReader<'a> {
     pub fn digest(&self) -> Option<u64> {
         self.walk.digest()
     }
+}
 
-    fn damaged(&self, what: &'static str) -> SnapshotError {
-        SnapshotError::of(super::Fault::Damaged(what), &self.file.name, &self.walk)
+/// Verifies a whole snapshot a block at a time, for who has other things to do in between.
+pub struct SnapshotCheck {
+    file: SnapshotFile,
+    walk: Walk,
+    part: Vec<u8>,
+}
+
+impl SnapshotCheck {
+    /// Begins with the first block.
+    pub fn new(file: SnapshotFile) -> Self {
+        let walk = Walk::new(file.cluster, file.position);
+        Self { file, walk, part: Vec::new() }
     }
+
+    /// Verifies the next block. Says whether that was not the end.
+    pub fn goes_on(&mut self) -> Result<bool, SnapshotError> {
+        next_block(&self.file, &mut self.walk, &mut self.part)
+    }
+
+    /// What it is a snapshot of.
+    pub fn position(&self) -> Position {
+        self.file.position
+    }
+
+    /// The file.
+    pub fn into_file(self) -> SnapshotFile {
+        self.file
+    }
+}
+
+/// Reads and verifies up to the end of the next block; `false` once the trailer has confirmed all of them.
+fn next_block(file: &SnapshotFile, walk: &mut Walk, part: &mut Vec<u8>) -> Result<bool, SnapshotError> {
+    let damaged = |walk: &Walk, what| SnapshotError::of(super::Fault::Damaged(what), &file.name, walk);
+    while walk.digest().is_none() {
+        if !read_part(file, walk, part)? {
+            return Err(damaged(walk, "it ends in the middle"));
+        }
+        match walk.take(part) {
+            Ok(Part::Block(_)) => return Ok(true),
+            Ok(Part::Header) => {}
+            Ok(Part::Trailer) if walk.at() == file.bytes => {}
+            Ok(Part::Trailer) => return Err(damaged(walk, "something follows its end")),
+            Err(fault) => return Err(SnapshotError::of(fault, &file.name, walk)),
+        }
+    }
+    Ok(false)
 }
 
 /// Reads the bytes of the next part; `false` if the file ends before it does. A length that cannot be is left for

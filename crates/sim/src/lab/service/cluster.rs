@@ -101,6 +101,7 @@ fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
             log_tail_bytes: 0,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
             check_interval_ms: CHECK_INTERVAL_MS,
+            snapshot_chunks_per_second: 100,
             prepares_segments: true,
             gateway_ttl_ms: 60_000,
         },
@@ -142,9 +143,27 @@ impl Service {
         log_limits: Option<LogLimits>,
         seed: u64,
     ) -> Result<Self, Violation> {
-        let mut prng = Prng::new(seed);
         let log_bytes_max = log_limits.map_or(NO_SNAPSHOTS, |limits| limits.log_bytes_max);
-        let world = World::new(options(servers, is_unreliable, log_bytes_max), &mut prng, Trace::default());
+        Self::under(options(servers, is_unreliable, log_bytes_max), log_limits, seed)
+    }
+
+    /// Nothing goes wrong by itself, and these servers' disks and logs are as they are told to be.
+    #[cfg(test)]
+    pub(crate) fn on_hosts(
+        servers: usize,
+        seed: u64,
+        tell: impl FnOnce(&mut HostOptions),
+    ) -> Result<Self, Violation> {
+        let mut options = options(servers, false, NO_SNAPSHOTS);
+        tell(&mut options.host);
+        let log_bytes_max = options.host.log_bytes_max;
+        let limits = LogLimits { log_bytes_max, lab: u64::MAX, ours: u64::MAX, ever: u64::MAX };
+        Self::under(options, Some(limits), seed)
+    }
+
+    fn under(options: Options, log_limits: Option<LogLimits>, seed: u64) -> Result<Self, Violation> {
+        let mut prng = Prng::new(seed);
+        let world = World::new(options, &mut prng, Trace::default());
         let mut service =
             Self { world, prng, tokens: 0, log_limits, longest_log: Cell::new(0), longest_seen: 0 };
         service.until("a first leader", 10 * SECOND, |world| ready_leader(world).is_some())?;
