@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use quorate_storage::ClusterId;
 
+use crate::backup::{BACKUP_IDLE_MS, BackupCall};
 use crate::shortage::Shortage;
 use crate::value::Value;
 
@@ -161,6 +162,8 @@ pub enum Operation {
     Write(Write),
     /// Answered from a confirmed read index.
     Read(Query),
+    /// Concerns this server's backups.
+    Backup(BackupCall),
 }
 
 /// The answer to one request.
@@ -219,6 +222,10 @@ pub enum ReplyError {
     },
     /// Not executed: the state may not grow.
     Short(Box<Shortage>),
+    /// There is no such backup at this server.
+    NoBackup,
+    /// The snapshot of a backup could not be taken or read; the text says why.
+    BackupFailed(String),
     /// May or may not take effect, now or later.
     InDoubt,
     /// Not executed under this call; whether an earlier send was, is no longer known.
@@ -281,6 +288,13 @@ impl fmt::Display for ReplyError {
                 )
             }
             Self::Short(shortage) => shortage.fmt(f),
+            Self::NoBackup => write!(
+                f,
+                "ERR no such backup at this server: it was ended, or not asked for within {} s, or the server was started \
+                 again; begin another",
+                BACKUP_IDLE_MS / 1_000
+            ),
+            Self::BackupFailed(why) => write!(f, "ERR the snapshot of this backup is not to be had: {why}"),
             Self::InDoubt => f.write_str(
                 "INDOUBT no confirmation in time: the command may or may not take effect, now or later",
             ),

@@ -1,6 +1,7 @@
 //! Does what [`SnapshotJob`]s say, to the files of a data folder, in pieces small enough to be interrupted. Knows no thread:
 //! whoever has it decides where and when it works.
 
+mod backups;
 mod lending;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use quorate_storage::snapshot::is_possible;
 use crate::machine::Machine;
 use crate::snapshot::{Blocks, Image, LoadError, Loader};
 use crate::transfer::{SnapshotJob, SnapshotNews};
+use backups::OpenBackups;
 use lending::{Lending, Question};
 
 /// Why the state of a snapshot was not loaded.
@@ -76,6 +78,8 @@ pub struct Keeper {
     writing: Option<Writing>,
     receiving: Option<(ClusterId, SnapshotReceiver)>,
     lending: Lending,
+    /// Those that backups read.
+    backups: OpenBackups,
 }
 
 impl Keeper {
@@ -88,6 +92,7 @@ impl Keeper {
             writing: None,
             receiving: None,
             lending: Lending::default(),
+            backups: OpenBackups::default(),
         }
     }
 
@@ -117,6 +122,10 @@ impl Keeper {
             Some(SnapshotJob::Store { last, offset, bytes }) => self.store(last, offset, &bytes),
             Some(SnapshotJob::Read { to, cluster, last, offset, length }) => {
                 self.lend(Question { to, cluster, last, offset, length })
+            }
+            Some(SnapshotJob::Backup(job)) => {
+                let news = self.backups.work(&*self.disk, job)?;
+                Ok(news.map_or(Worked::On, |news| Worked::Done(SnapshotNews::Backup(news))))
             }
             Some(SnapshotJob::Close) => {
                 self.lending.close();

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod bytes_read;
 pub mod checks;
 mod clients;

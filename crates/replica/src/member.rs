@@ -11,6 +11,7 @@ use quorate_raft::{
 };
 use quorate_storage::ClusterId;
 
+use crate::backup::Backups;
 use crate::checks::{Checks, Report};
 use crate::command::{Command, Operation, Reply, ReplyError, Write};
 use crate::entry::{self, Item, LoggedWrite, StateLimits};
@@ -27,6 +28,7 @@ use holding::Holding;
 use reads::RemoteRead;
 use room::Room;
 
+mod backups;
 mod checks;
 mod holding;
 mod reads;
@@ -47,6 +49,7 @@ pub(crate) struct Member {
     machine: Machine,
     transfers: Transfers,
     checks: Checks,
+    backups: Backups,
     /// The state of a snapshot that was fetched, for the moment at which it is installed.
     loaded: Option<Box<Machine>>,
     room: Room,
@@ -99,6 +102,7 @@ impl Member {
             node: Node::new(raft, restored),
             stamp_ms: machine.now_ms(),
             transfers: Transfers::new(machine.now_ms(), config.snapshot_bytes_per_second),
+            backups: Backups::default(),
             machine,
             checks: Checks::new(config.check_interval_ms),
             loaded: None,
@@ -167,6 +171,7 @@ impl Member {
                 let arrived_ms = self.uptime_ms;
                 self.read(WaitingRead { connection, tag, query, arrived_ms, after: None });
             }
+            Operation::Backup(call) => self.backup((connection, tag), call, out),
             Operation::Write(write) => match self.log(write) {
                 Ok(write) => match self.refusal(&write) {
                     None => self.write(connection, tag, &write),
@@ -260,6 +265,7 @@ impl Member {
             self.take_snapshot(out);
         }
         self.trim(out);
+        self.tick_backups(out);
     }
 
     pub(crate) fn link_up(&mut self, node: NodeId) {
@@ -431,6 +437,7 @@ impl Member {
         }
         self.ask_for_reads(out);
         self.answer_reads();
+        self.begin_backups(out);
         out.actions.answers.append(&mut self.gateway.answers);
         out.actions.goes_on = self.applies_more;
     }

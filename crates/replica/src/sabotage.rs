@@ -33,6 +33,8 @@ pub enum Bug {
     FloorTooHigh,
     /// A server on an empty folder takes part under a known id.
     TakesEmptyFolders,
+    /// A backup is begun of whatever is applied, without a read index.
+    BackupWithoutRound,
     /// A cluster is founded by members that were restored from different backups.
     FoundsFromDifferentBackups,
     /// A snapshot does not hold the sessions.

@@ -72,6 +72,8 @@ pub struct Status {
     pub memory_bytes_max: u64,
     /// Bytes of the log's entries that are held in memory.
     pub log_memory_bytes: u64,
+    /// Backups under way.
+    pub backups: u64,
     /// Client sessions open.
     pub sessions: u64,
     /// Commands of the gateway that are not resolved.
@@ -121,6 +123,7 @@ impl Status {
             memory: machine.map_or_else(Memory::default, crate::machine::Machine::memory),
             memory_bytes_max: member.map_or(0, Member::memory_bytes_max),
             log_memory_bytes: node.map_or(0, |node| node.log_bytes() as u64),
+            backups: member.map_or(0, |member| member.backup_count() as u64),
             sessions: machine.map_or(0, |machine| machine.sessions().clients()),
             gateway_waiting: member.map_or(0, |member| member.waiting() as u64),
             time_ms: machine.map_or(0, crate::machine::Machine::now_ms),

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_raft::{Fetch, Index, NodeId, Position};
 use quorate_storage::ClusterId;
 
+use crate::backup::{BackupJob, BackupNews};
 use crate::machine::Machine;
 use crate::replica::{Outbox, TICK_MS};
 use crate::snapshot::Image;
@@ -77,6 +78,8 @@ pub enum SnapshotJob {
         /// The last position that it stands for.
         last: Position,
     },
+    /// Something to be done for a backup.
+    Backup(BackupJob),
 }
 
 /// What became of a [`SnapshotJob`].
@@ -134,6 +137,8 @@ pub enum SnapshotNews {
         /// What happened.
         why: String,
     },
+    /// What became of a job for a backup.
+    Backup(BackupNews),
 }
 
 /// A snapshot on its way to this server.

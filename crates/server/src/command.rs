@@ -1,6 +1,7 @@
 //! Commands: from the arguments a client sent to an answer, or to a question for the replica. Must not know sockets,
 //! frames in bytes, or how a question is answered.
 
+mod backup;
 pub(crate) mod client;
 mod configuration;
 mod connection;

@@ -50,6 +50,8 @@ enum Command {
     Get(shell::GetArgs),
     /// Has each server take a snapshot now, and waits for it
     Snapshot(shell::SnapshotArgs),
+    /// Writes a consistent copy of everything to a file, while clients go on
+    Backup(shell::BackupArgs),
     /// Makes of a backup the data folder of a founding member of a new cluster
     Restore(restore::RestoreArgs),
     /// Checks every byte of a stopped server's folder, or of a backup
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Append(args) => shell::append(args),
         Command::Get(args) => shell::get(args),
         Command::Snapshot(args) => shell::snapshot(&args),
+        Command::Backup(args) => shell::backup(&args),
         Command::Restore(args) => restore::restore(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Status(args) => shell::status(&args),

@@ -26,6 +26,11 @@ impl<'a> Progress<'a> {
         Self { what, is_terminal, last: Instant::now(), is_drawn: false, say }
     }
 
+    /// From here on it is about something else.
+    pub(crate) fn rename(&mut self, what: String) {
+        self.what = what;
+    }
+
     /// So many bytes of so many are done.
     pub(crate) fn at(&mut self, done: u64, total: u64) {
         let pause = if self.is_terminal { DRAW_EVERY } else { SAY_EVERY };

@@ -1,6 +1,8 @@
 //! `put`, `append`, `get` and `status` for the shell, and what a script learns from their exit status. Must not know
 //! how a call is retried: the Clerk does that.
 
+mod backup;
+mod link;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use quorate_client::{Cause, Config, Failure, Why};
 use quorate_resp::{Frame, ReplyDecoder, ReplyLimits, encode_command};
 
 use crate::config::{Address, parse_duration};
+pub(crate) use backup::{BackupArgs, backup};
 pub(crate) use snapshot::{SnapshotArgs, snapshot};
 
 /// The servers of `quorate demo`.

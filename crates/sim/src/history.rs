@@ -121,6 +121,9 @@ impl Outcome {
             | ReplyError::RepliesFull { .. }
             | ReplyError::SessionsFull { .. }
             | ReplyError::TtlTooLong { .. }
+            // No action of the workload is answered so.
+            | ReplyError::NoBackup
+            | ReplyError::BackupFailed(_)
             | ReplyError::SequenceReused { .. }
             | ReplyError::KeyTooLarge { .. }
             | ReplyError::ValueTooLarge { .. } => Self::NotExecuted,

@@ -4,8 +4,10 @@ use std::fmt;
 
 use quorate_client::Request;
 use quorate_raft::{Body, Message};
+use quorate_replica::backup::BackupNews;
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::transfer::SnapshotNews;
+use quorate_replica::value::Value;
 use quorate_replica::wire::PeerMessage;
 
 /// A message between servers.
@@ -103,6 +105,11 @@ impl fmt::Display for Told<'_> {
                 write!(f, "snapshot {last} for {to} is rotten: {why}")
             }
             SnapshotNews::NotTaken { position, why } => write!(f, "snapshot {position} is not taken: {why}"),
+            SnapshotNews::Backup(BackupNews::Read { number, piece, .. }) => {
+                let bytes = piece.as_ref().map_or(0, Value::len);
+                write!(f, "backup {number}: {bytes} bytes are read")
+            }
+            SnapshotNews::Backup(news) => write!(f, "{news:?}"),
             SnapshotNews::Failed { last, why } => write!(f, "snapshot {last} failed: {why}"),
         }
     }

@@ -8,6 +8,7 @@
 mod format;
 mod reader;
 mod receiver;
+mod stream_check;
 mod writer;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use format::{BLOCK_BYTES_MAX, SNAPSHOT_FORMAT, is_possible};
 use format::{Fault, HEADER_BYTES};
 pub use reader::{SnapshotCheck, SnapshotReader};
 pub use receiver::SnapshotReceiver;
+pub use stream_check::StreamCheck;
 pub use writer::SnapshotWriter;
 
 /// Complete snapshots that are kept: the newest, and the one before it for followers that are in the middle of it.

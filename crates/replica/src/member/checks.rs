@@ -94,6 +94,7 @@ impl Member {
         let why = self.not_serving();
         self.gateway.stop_serving(&why);
         for WaitingRead { connection, tag, .. } in self.reads.take_older(u64::MAX) {
+            self.backups.forget((connection, tag));
             out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(why.clone()) });
         }
         if self.has_diverged() {

@@ -46,6 +46,7 @@ impl Member {
         };
         let Some(arrived_ms_max) = self.uptime_ms.checked_sub(patience_ms) else { return };
         for WaitingRead { connection, tag, .. } in self.reads.take_older(arrived_ms_max) {
+            self.backups.forget((connection, tag));
             out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(error.clone()) });
         }
     }
@@ -83,6 +84,9 @@ impl Member {
 
     pub(super) fn answer_reads(&mut self) {
         for read in self.reads.ready(self.machine.applied()) {
+            if self.backups.confirm((read.connection, read.tag)) {
+                continue;
+            }
             match read.after.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
                 Some(ticket) => self.gateway.ride_after(ticket, read.into_ride()),
                 None => {

@@ -98,7 +98,9 @@ impl Member {
                     self.replace_snapshot(out);
                 }
             }
+            SnapshotNews::Backup(news) => self.backup_news(news, out),
             SnapshotNews::NotTaken { position, why } => {
+                self.backups.not_taken(&why);
                 self.transfers.not_taken(position, &why, self.uptime_ms);
                 out.actions.notices.push(Notice::Warn(format!("the snapshot at {position}: {why}")));
             }

@@ -230,6 +230,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_check_agreed_index", status.checks.agreed);
     line(text, "quorate_keys", status.keys);
     line(text, "quorate_sessions", status.sessions);
+    line(text, "quorate_backups", status.backups);
     line(text, "quorate_gateway_waiting", status.gateway_waiting);
     line(text, "quorate_time_ms", status.time_ms);
     line(text, "quorate_dropped_messages", status.dropped_messages);

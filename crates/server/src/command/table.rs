@@ -1,7 +1,9 @@
 //! The one table of commands: it drives dispatch, the check of arity, and what `COMMAND` says. Must not know how a
 //! command runs.
 
-use super::{Handler, configuration, connection, documentation, info, keys, server, session, strings};
+use super::{
+    Handler, backup, configuration, connection, documentation, info, keys, server, session, strings,
+};
 
 /// One command, or one subcommand of a container.
 #[derive(Debug)]
@@ -126,6 +128,14 @@ pub(crate) static COMMANDS: &[Spec] = &[
         ..plain("auth", -2, connection::auth)
     },
     Spec {
+        summary: "A container for commands about backups.",
+        group: "server",
+        since: "quorate 0.1.0",
+        flags: ADMIN,
+        subcommands: BACKUP,
+        ..plain("backup", -2, server::unreachable)
+    },
+    Spec {
         summary: "Takes a snapshot on this server, in the background.",
         group: "server",
         flags: ADMIN,
@@ -225,6 +235,17 @@ pub(crate) static COMMANDS: &[Spec] = &[
         ..plain("time", 1, server::time)
     },
 ];
+
+static BACKUP: &[Spec] = &[
+    about_backups("begin", 2, "Begins a backup.", backup::begin),
+    about_backups("end", 3, "Ends a backup.", backup::end),
+    about_backups("read", 5, "Gives a piece of a backup.", backup::read),
+    about_backups("state", 3, "Says whether a backup can be read.", backup::state),
+];
+
+const fn about_backups(name: &'static str, arity: i64, summary: &'static str, run: Handler) -> Spec {
+    Spec { group: "server", since: "quorate 0.1.0", flags: ADMIN, ..sub("backup", name, arity, summary, run) }
+}
 
 static CLIENT: &[Spec] = &[
     sub("client", "getname", 2, "Gives the name of the connection.", connection::client_getname),

@@ -3,11 +3,15 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use quorate_client::blocking::Clerk;
 use quorate_resp::Frame;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Cluster, Plan, bulk, ok, run, text, wait_for};
+use crate::support::{Client, Cluster, Plan, QUORATE, bulk, ok, run, text, wait_for};
 
 /// Sets keys to their number, many at a time.
 fn fill(client: &mut Client, numbers: std::ops::Range<usize>) {
@@ -19,17 +23,25 @@ fn fill(client: &mut Client, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// A snapshot that a cluster of one server has taken of `keys` keys, in a folder of its own.
-fn snapshot_of(keys: usize) -> (TempDir, PathBuf) {
+/// A backup of a cluster of one server with so many keys, in a folder of its own.
+fn backup_of(keys: usize) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let plan = Plan::alone(folder.path());
+    let plan = Plan::alone(&folder.path().join("data"));
     let server = plan.start();
     server.serving();
     fill(&mut server.client(), 0..keys);
-    assert_eq!(run(&["snapshot", "--servers", &format!("127.0.0.1:{}", plan.port)], b"").0, 0);
-    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    let path = names.into_iter().find(|path| path.extension().is_some_and(|end| end == "snap")).unwrap();
-    (folder, path)
+    let out = folder.path().join("backup");
+    back_up(&format!("127.0.0.1:{}", plan.port), &out);
+    (folder, out)
+}
+
+/// Takes a backup; what the program said.
+#[track_caller]
+fn back_up(servers: &str, out: &Path) -> String {
+    let (status, said, err) = run(&["backup", "--servers", servers, "--out", path(out)], b"");
+    assert_eq!((status, err.as_str()), (0, ""), "{said}");
+    assert!(!out.with_extension("part").exists());
+    said
 }
 
 fn path(path: &Path) -> &str {
@@ -62,8 +74,8 @@ fn last_word(text: &str, line: &str) -> String {
 
 #[test]
 fn members_restored_from_different_backups_found_no_cluster() {
-    let (_one, first) = snapshot_of(10);
-    let (_two, second) = snapshot_of(10);
+    let (_one, first) = backup_of(10);
+    let (_two, second) = backup_of(10);
     let mut cluster = Cluster::plan(3, &[]);
     restore(&first, &cluster.plans[0]);
     restore(&second, &cluster.plans[1]);
@@ -99,7 +111,7 @@ fn members_restored_from_different_backups_found_no_cluster() {
 
 #[test]
 fn a_damaged_backup_is_refused_before_anything_is_written() {
-    let (_folder, snapshot) = snapshot_of(100);
+    let (_folder, snapshot) = backup_of(100);
     let whole = std::fs::read(&snapshot).unwrap();
     let folder = TempDir::new().unwrap();
     let (backup, data) = (folder.path().join("backup"), folder.path().join("data"));
@@ -135,7 +147,7 @@ fn a_damaged_backup_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_backup_is_read_where_nothing_can_be_written() {
-    let (_folder, snapshot) = snapshot_of(100);
+    let (_folder, snapshot) = backup_of(100);
     let folder = TempDir::new().unwrap();
     let shelf = folder.path().join("shelf");
     std::fs::create_dir(&shelf).unwrap();
@@ -166,10 +178,10 @@ fn a_restored_cluster_goes_on_and_knows_no_old_session() {
     let session = text(&client.call(&["SESSION", "OPEN"]));
     let once = ["ONCE", &session, "1", "0", "APPEND", "log", "entry"];
     assert_eq!(client.call(&once), Frame::Integer(5));
-    assert_eq!(run(&["snapshot", "--servers", &format!("127.0.0.1:{}", plan.port)], b"").0, 0);
+    let shelf = TempDir::new().unwrap();
+    let snapshot = shelf.path().join("backup");
+    back_up(&format!("127.0.0.1:{}", plan.port), &snapshot);
     let old_cluster = client.info("quorate_cluster");
-    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    let snapshot = names.into_iter().find(|path| path.extension().is_some_and(|end| end == "snap")).unwrap();
 
     let mut cluster = Cluster::plan(3, &[]);
     let said: Vec<String> = cluster.plans.iter().map(|plan| restore(&snapshot, plan)).collect();
@@ -211,4 +223,276 @@ fn a_restored_cluster_goes_on_and_knows_no_old_session() {
         assert_eq!(cluster.take(at).stop().code(), Some(0));
         assert_eq!(run(&["verify", "--data", path(&cluster.plans[at].data)], b"").0, 0);
     }
+}
+
+/// Tells threads that it is over when it is dropped, also by a failure: or a scope would wait for them for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What one writer has done: keys `w{writer}k1`, `w{writer}k2`, … one after the other, each to its number.
+struct Writer {
+    calls: Clerk,
+    /// The last that was sent, and the last that was acknowledged.
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+}
+
+/// Four Clerks write while a backup is taken and a server is killed; what is restored holds all that was acknowledged before,
+/// nothing that was sent only after, and of each writer's writes a beginning without a gap. And it is bit for bit what
+/// the backup says.
+#[test]
+fn a_backup_under_load_is_a_state_of_one_moment() {
+    let mut cluster = Cluster::start_with(3, &["--log-max", "1MiB"]);
+    let addresses = cluster.addresses();
+    let servers: Vec<&str> = addresses.split(',').collect();
+    let writer = || Writer {
+        calls: Clerk::connect(servers.clone()).unwrap(),
+        sent: AtomicU64::new(0),
+        acknowledged: AtomicU64::new(0),
+    };
+    let writers: Vec<Writer> = (0..4).map(|_| writer()).collect();
+    let shelf = TempDir::new().unwrap();
+    let over = AtomicBool::new(false);
+    let mut taken = Vec::new();
+    std::thread::scope(|scope| {
+        for (number, writer) in writers.iter().enumerate() {
+            let over = &over;
+            scope.spawn(move || {
+                for count in 1.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    writer.sent.store(count, Ordering::SeqCst);
+                    let value = format!("{count:-<1000}");
+                    writer.calls.put(format!("w{number}k{count}"), value, Duration::from_secs(60)).unwrap();
+                    writer.acknowledged.store(count, Ordering::SeqCst);
+                }
+            });
+        }
+        let until = Over(&over);
+        let all = |counter: fn(&Writer) -> &AtomicU64| -> Vec<u64> {
+            writers.iter().map(|writer| counter(writer).load(Ordering::SeqCst)).collect()
+        };
+        for round in 0..3 {
+            wait_for("writes", || {
+                all(|writer| &writer.acknowledged)
+                    .iter()
+                    .all(|count| *count >= 300 * (round + 1))
+                    .then_some(())
+            });
+            let out = shelf.path().join(round.to_string());
+            let before = all(|writer| &writer.acknowledged);
+            let said = back_up(&addresses, &out);
+            let after = all(|writer| &writer.sent);
+            println!("{before:?}..{after:?} {said}");
+            taken.push((out, before, after));
+            if round == 1 {
+                let leader = cluster.leader();
+                cluster.take(leader).kill();
+                cluster.restart(leader);
+            }
+        }
+        drop(until);
+    });
+    for (out, before, after) in taken {
+        holds_a_beginning_of_each(&out, &before, &after);
+    }
+}
+
+/// A cluster restored from this holds of each writer's writes a beginning that ends somewhere from `before` to `after`, and
+/// nothing else.
+fn holds_a_beginning_of_each(out: &Path, before: &[u64], after: &[u64]) {
+    let mut restored = Cluster::plan(3, &[]);
+    let said: Vec<String> = restored.plans.iter().map(|plan| restore(out, plan)).collect();
+    start(&mut restored);
+    let digest = last_word(&said[0], "state at ");
+    let mut client = restored.server(1).client();
+    let mut keys = 0;
+    for (number, (before, after)) in before.iter().zip(after).enumerate() {
+        let holds = (1..=*after + 1).take_while(|count| {
+            let value = client.call(&["GET", &format!("w{number}k{count}")]);
+            assert!(value == Frame::Null || value == bulk(&format!("{count:-<1000}")), "w{number}k{count}");
+            value != Frame::Null
+        });
+        let holds = holds.count() as u64;
+        assert!((*before..=*after).contains(&holds), "writer {number}: {holds} of {before} to {after}");
+        keys += holds;
+    }
+    // No gap: there are no keys but these.
+    assert_eq!(client.call(&["DBSIZE"]), Frame::Integer(keys as i64));
+    for at in 0..3 {
+        assert_eq!(restored.server(at).info("quorate_data_digest"), digest);
+    }
+}
+
+/// On whichever server it is begun.
+#[test]
+fn a_backup_holds_what_was_acknowledged_before_it_was_begun() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let mut clients: Vec<Client> = (0..3).map(|at| cluster.server(at).client()).collect();
+    for round in 0..60 {
+        assert_eq!(clients[leader].call(&["SET", "k", &round.to_string()]), ok());
+        let applied: u64 = clients[leader].info("raft_applied").parse().unwrap();
+        let Frame::Array(begun) = clients[round % 3].call(&["BACKUP", "BEGIN"]) else { panic!("no array") };
+        let (id, floor) = (text(&begun[0]), text(&begun[1]).parse::<u64>().unwrap());
+        assert!(floor >= applied, "{floor} is below {applied}");
+        assert_eq!(clients[round % 3].call(&["BACKUP", "END", &id]), ok());
+    }
+    // With all followers stopped nobody can know what was acknowledged.
+    for at in 0..3 {
+        if at != leader {
+            cluster.server(at).signal(Signal::STOP);
+        }
+    }
+    let refused = text(&clients[leader].call(&["BACKUP", "BEGIN"]));
+    assert!(refused.starts_with("CLUSTERDOWN") || refused.starts_with("TRYAGAIN"), "{refused}");
+    for at in 0..3 {
+        cluster.server(at).signal(Signal::CONT);
+    }
+}
+
+fn begin(client: &mut Client) -> String {
+    let answer = client.call(&["BACKUP", "BEGIN"]);
+    let Frame::Array(begun) = &answer else { panic!("{answer:?}") };
+    text(&begun[0])
+}
+
+/// Waits until it is ready; its bytes.
+fn ready(client: &mut Client, id: &str) -> u64 {
+    wait_for("a snapshot", || {
+        let answer = client.call(&["BACKUP", "STATE", id]);
+        let Frame::Array(state) = &answer else { panic!("{answer:?}") };
+        assert!(state[0] == bulk("ready") || state[0] == bulk("taking"), "{state:?}");
+        state.get(3).map(|bytes| text(bytes).parse().unwrap())
+    })
+}
+
+#[test]
+fn a_backup_outlives_newer_snapshots_and_lost_connections() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(&folder.path().join("data"));
+    let server = plan.start();
+    server.serving();
+    let mut client = server.client();
+    for number in 0..300 {
+        assert_eq!(client.call(&["SET", &format!("k{number}"), &format!("{number:-<10000}")]), ok());
+    }
+    let id = begin(&mut client);
+    let bytes = ready(&mut client, &id);
+    assert!(bytes > 2 << 20, "{bytes}");
+    let snapshots = || {
+        let names = std::fs::read_dir(&plan.data).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.filter(|name| name.to_str().unwrap().ends_with(".snap")).collect();
+        names.sort();
+        names
+    };
+    let first = snapshots().remove(0);
+    let mut whole = Vec::new();
+    let mut count = 100_000;
+    while (whole.len() as u64) < bytes {
+        let piece = client.call(&["BACKUP", "READ", &id, &whole.len().to_string(), &count.to_string()]);
+        let Frame::Bulk(piece) = piece else { panic!("{piece:?}") };
+        whole.extend_from_slice(&piece);
+        // More than there may be in one piece are not given.
+        count = 100 << 20;
+        assert!(piece.len() <= 1 << 20);
+        // Each time another connection, and a newer snapshot.
+        client = server.client();
+        assert_eq!(client.call(&["SET", "k", &whole.len().to_string()]), ok());
+        assert_eq!(run(&["snapshot", "--servers", &format!("127.0.0.1:{}", plan.port)], b"").0, 0);
+    }
+    assert!(!snapshots().contains(&first), "it is not one of the newest two any more");
+    assert_eq!(client.call(&["BACKUP", "READ", &id, &bytes.to_string(), "10"]), bulk(""));
+    let out = folder.path().join("backup");
+    std::fs::write(&out, &whole).unwrap();
+    let (status, said, err) = run(&["verify", path(&out)], b"");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(said.contains("300 keys"), "{said}");
+    assert_eq!(client.call(&["BACKUP", "END", &id]), ok());
+    let gone = text(&client.call(&["BACKUP", "READ", &id, "0", "10"]));
+    assert!(gone.starts_with("ERR no such backup"), "{gone}");
+}
+
+#[test]
+fn backups_are_bounded_and_refusals_say_why() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(&folder.path().join("data"));
+    let server = plan.start();
+    server.serving();
+    let mut client = server.client();
+    fill(&mut client, 0..10);
+    let ids: Vec<String> = (0..4).map(|_| begin(&mut client)).collect();
+    assert_eq!(client.info("quorate_backups"), "4");
+    let full = text(&client.call(&["BACKUP", "BEGIN"]));
+    assert!(full.starts_with("TRYAGAIN backups full: 4 are under way"), "{full}");
+    // All at once, and each is whole.
+    for id in &ids {
+        let bytes = ready(&mut client, id);
+        let Frame::Bulk(piece) = client.call(&["BACKUP", "READ", id, "0", "1000000"]) else { panic!("none") };
+        assert_eq!(piece.len() as u64, bytes);
+    }
+    assert_eq!(client.call(&["BACKUP", "END", &ids[2]]), ok());
+    assert_eq!(client.call(&["BACKUP", "END", &ids[2]]), ok());
+    let out = folder.path().join("backup");
+    back_up(&format!("127.0.0.1:{}", plan.port), &out);
+    assert_eq!(client.info("quorate_backups"), "3", "the tool has ended its own");
+    for wrong in [&["BACKUP", "STATE", "x"][..], &["BACKUP", "READ", "0000000000000000-1", "0", "10"]] {
+        assert!(text(&client.call(wrong)).starts_with("ERR no such backup"));
+    }
+    for wrong in [
+        &["BACKUP", "READ", &ids[0], "-1", "10"][..],
+        &["BACKUP", "READ", &ids[0], "0", "0"],
+        &["BACKUP", "ALL"],
+    ] {
+        assert!(text(&client.call(wrong)).starts_with("ERR "), "{wrong:?}");
+    }
+    // Of a write that was sent just before on the same connection it holds the effect.
+    client.send(&["SET", "last", "words"]);
+    client.send(&["BACKUP", "END", &ids[0]]);
+    client.send(&["BACKUP", "BEGIN"]);
+    assert_eq!((client.receive(), client.receive()), (Some(ok()), Some(ok())));
+    let Some(Frame::Array(begun)) = client.receive() else { panic!("no array") };
+    let floor: u64 = text(&begun[1]).parse().unwrap();
+    assert_eq!(floor, client.info("raft_applied").parse::<u64>().unwrap());
+}
+
+#[test]
+fn the_tool_writes_a_whole_file_or_none() {
+    let cluster = Cluster::start(3);
+    fill(&mut cluster.server(0).client(), 0..100);
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("backup");
+    std::fs::write(&out, b"yesterday's").unwrap();
+    std::fs::write(folder.path().join("backup.part"), vec![1; 1 << 20]).unwrap();
+    let nobody = format!("127.0.0.1:{}", crate::ports::free_port());
+    let short = ["--timeout", "300ms"];
+    let arguments = [&["backup", "--servers", &nobody, "--out", path(&out)][..], &short].concat();
+    let (status, said, err) = run(&arguments, b"");
+    assert_eq!((status, said.as_str()), (1, ""));
+    assert!(err.contains(&nobody) && err.contains("no backup was written"), "{err}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"yesterday's");
+    assert!(!folder.path().join("backup.part").exists());
+    // One that is not there is no matter, as long as another is.
+    let said = back_up(&format!("{nobody},{}", cluster.addresses()), &out);
+    assert!(said.starts_with(path(&out)) && said.contains(" digest "), "{said}");
+    let (status, whole, _) = run(&["verify", path(&out)], b"");
+    assert!(status == 0 && whole.contains("100 keys"), "{whole}");
+    let servers = cluster.addresses();
+    let output = std::process::Command::new(QUORATE)
+        .args(["backup", "--servers", &servers, "--out", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    std::fs::write(&out, output.stdout).unwrap();
+    assert_eq!(run(&["verify", path(&out)], b"").0, 0);
+    assert_eq!(run(&["backup"], b"").0, 2);
+    let nowhere = folder.path().join("no/such/folder");
+    let (status, _, err) = run(&["backup", "--servers", &servers, "--out", path(&nowhere)], b"");
+    assert!(status == 1 && err.contains("no/such/folder"), "{err}");
 }
