@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_raft::Position;
 use quorate_storage::{
-    ClusterId, Disk, DiskError, SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter,
+    ClusterId, Disk, DiskError, SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver,
+    SnapshotWriter, StateError,
 };
 
 use quorate_storage::snapshot::is_possible;
 
 use crate::machine::Machine;
-use crate::snapshot::{Blocks, Image, LoadError, Loader};
+use crate::snapshot::{Blocks, Image, Lane, LoadError, Splitter};
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use backups::OpenBackups;
 use lending::{Lending, Question};
@@ -37,18 +38,67 @@ pub enum RestoreError {
     },
 }
 
+impl From<RestoreError> for StateError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::File(error) => Self::File(error),
+            content @ RestoreError::Content { .. } => Self::Content(Box::new(content)),
+        }
+    }
+}
+
+impl RestoreError {
+    /// What is in the file that this reads is no state.
+    pub fn content(reader: &SnapshotReader<'_>, error: LoadError) -> Self {
+        Self::Content { name: reader.name().to_owned(), error }
+    }
+}
+
 /// Loads the state of a snapshot; `seed` is of its hash tables.
 ///
 /// # Errors
 /// If the file is damaged, or holds no state.
-pub fn load(file: &SnapshotFile, cluster: ClusterId, seed: u64) -> Result<Box<Machine>, RestoreError> {
-    let content = |error| RestoreError::Content { name: file.name().to_owned(), error };
-    let mut loader = Loader::new(cluster, file.position(), seed);
-    let mut reader = file.reader();
-    while let Some(block) = reader.block()? {
-        loader.block(block).map_err(content)?;
+pub fn load(file: &SnapshotFile, seed: u64) -> Result<Box<Machine>, RestoreError> {
+    restore(&mut file.reader(), seed)
+}
+
+/// Loads the state of a snapshot that is read from its beginning, to its end. The server has a way to do the same on
+/// several threads: [`Splitter`] and [`crate::snapshot::Lane`].
+///
+/// # Errors
+/// If the file is damaged, or holds no state.
+pub fn restore(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Machine>, RestoreError> {
+    let mut splitter = Splitter::new(reader.cluster(), reader.position(), reader.bytes());
+    let mut lanes = Lane::all(seed, 1);
+    let mut block = Vec::new();
+    while let Some(content) = reader.block_into(&mut block)? {
+        let content = &block[content];
+        let keys = splitter.block(content).map_err(|error| RestoreError::content(reader, error))?;
+        for lane in &mut lanes {
+            lane.load(&keys, content).map_err(|error| RestoreError::content(reader, error))?;
+        }
     }
-    loader.finish().map(Box::new).map_err(content)
+    finish(reader, splitter, lanes)
+}
+
+/// The state, once the reader is at its end: the file's trailer and the state's own head must know it by its digest.
+///
+/// # Errors
+/// If it is not the state that was written.
+pub fn finish(
+    reader: &SnapshotReader<'_>,
+    splitter: Splitter,
+    lanes: Vec<Lane>,
+) -> Result<Box<Machine>, RestoreError> {
+    let machine = splitter.finish(lanes).map_err(|error| RestoreError::content(reader, error))?;
+    let (recorded, computed) = (reader.digest(), machine.digest());
+    match recorded {
+        Some(recorded) if recorded == computed => Ok(Box::new(machine)),
+        recorded => {
+            let recorded = recorded.unwrap_or_default();
+            Err(RestoreError::content(reader, LoadError::OtherDigest { recorded, computed }))
+        }
+    }
 }
 
 /// A snapshot that is being written.
@@ -76,7 +126,7 @@ pub struct Keeper {
     seed: u64,
     jobs: VecDeque<SnapshotJob>,
     writing: Option<Writing>,
-    receiving: Option<(ClusterId, SnapshotReceiver)>,
+    receiving: Option<SnapshotReceiver>,
     lending: Lending,
     /// Those that backups read.
     backups: OpenBackups,
@@ -181,10 +231,10 @@ impl Keeper {
             return Ok(Worked::Done(SnapshotNews::Failed { last, why }));
         }
         match SnapshotReceiver::open(Arc::clone(&self.disk), cluster, last) {
-            Ok(receiver) if receiver.is_complete() => self.complete(cluster, receiver),
+            Ok(receiver) if receiver.is_complete() => self.complete(receiver),
             Ok(receiver) => {
                 let bytes = receiver.received();
-                self.receiving = Some((cluster, receiver));
+                self.receiving = Some(receiver);
                 Ok(Worked::Done(SnapshotNews::Received { last, bytes }))
             }
             Err(error) => failed(last, error),
@@ -192,12 +242,11 @@ impl Keeper {
     }
 
     fn store(&mut self, last: Position, offset: u64, piece: &Bytes) -> Result<Worked, DiskError> {
-        let Some((cluster, mut receiver)) = self.receiving.take_if(|(_, into)| into.position() == last)
-        else {
+        let Some(mut receiver) = self.receiving.take_if(|into| into.position() == last) else {
             return Ok(Worked::On);
         };
         match receiver.chunk(offset, piece) {
-            Ok(_) if receiver.is_complete() => self.complete(cluster, receiver),
+            Ok(_) if receiver.is_complete() => self.complete(receiver),
             // Refused at one place twice: another way or another sender may do better, once it is offered again.
             Err(error @ SnapshotError::Damaged { .. }) if receiver.received() == 0 => {
                 receiver.abandon()?;
@@ -206,7 +255,7 @@ impl Keeper {
             // What was verified stays, and what did not fit is asked for again.
             Ok(_) | Err(SnapshotError::Damaged { .. }) => {
                 let bytes = receiver.received();
-                self.receiving = Some((cluster, receiver));
+                self.receiving = Some(receiver);
                 Ok(Worked::Done(SnapshotNews::Received { last, bytes }))
             }
             Err(error) => {
@@ -216,11 +265,11 @@ impl Keeper {
         }
     }
 
-    fn complete(&mut self, cluster: ClusterId, receiver: SnapshotReceiver) -> Result<Worked, DiskError> {
+    fn complete(&mut self, receiver: SnapshotReceiver) -> Result<Worked, DiskError> {
         let last = receiver.position();
         // Before it has its name: the next start would drop the log for a snapshot that nobody here can load.
         let loaded = match receiver.file() {
-            Ok(file) => load(&file, cluster, self.seed),
+            Ok(file) => load(&file, self.seed),
             Err(error) => Err(error.into()),
         };
         let machine = match loaded {
@@ -243,7 +292,7 @@ impl Keeper {
 
     /// Gives up what is received of this snapshot, and its place on the disk.
     fn abandon(&mut self, last: Position) -> Result<Worked, DiskError> {
-        if let Some((_, receiver)) = self.receiving.take_if(|(_, into)| into.position() == last) {
+        if let Some(receiver) = self.receiving.take_if(|into| into.position() == last) {
             receiver.abandon()?;
         }
         Ok(Worked::On)

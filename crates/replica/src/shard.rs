@@ -1,6 +1,8 @@
 //! Keys and values: 4,096 shards that are copied only where a snapshot still shares them. Knows nothing of sessions,
 //! time or the log; executes commands and answers queries.
 
+mod load;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use hashbrown::hash_table::Entry;
 use crate::command::{Command, Condition, Query, Reply, ReplyError};
 use crate::entry::StateLimits;
 use crate::value::Value;
+pub(crate) use load::ShardLoad;
 
 /// A power of two: enough that copying one shard takes microseconds at a million keys, few enough that cloning all
 /// pointers does too.
@@ -160,15 +163,6 @@ impl Shards {
             slot.value = Value::copy_from(value);
             slot.value_checksum = crc32c::crc32c(value);
         });
-    }
-
-    /// Adds a key of a snapshot, unless it is there.
-    pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let is_new = self.get(key).is_none();
-        if is_new {
-            self.set(key, value);
-        }
-        is_new
     }
 
     /// The shards, to be gone through one after the other.

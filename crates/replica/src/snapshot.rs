@@ -38,7 +38,10 @@
 //! | 5 key too large, 6 value too large | n bytes, n limit |
 
 mod blocks;
+mod cursor;
+mod lane;
 mod loader;
+mod splitter;
 #[cfg(test)]
 mod tests;
 
@@ -48,7 +51,9 @@ use quorate_raft::Position;
 use quorate_storage::ClusterId;
 
 pub use blocks::Blocks;
+pub use lane::Lane;
 pub use loader::{LoadError, Loader};
+pub use splitter::{Keys, Splitter};
 
 use crate::clients::Clients;
 use crate::command::SessionKey;

@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use quorate_replica::{Machine, keeper};
-use quorate_storage::{Folder, FolderConfig, Identity, Incarnation, Outcome, SEGMENT_BYTES_DEFAULT};
+use quorate_replica::Machine;
+use quorate_storage::{
+    Folder, FolderConfig, Identity, Incarnation, Outcome, SEGMENT_BYTES_DEFAULT, SnapshotReader,
+};
 use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::config::ServeConfig;
 use crate::file_disk::FileDisk;
+use crate::lanes;
 use crate::progress::Progress;
 
 /// A log that is as long as it may be has at least so many segments.
@@ -106,18 +109,18 @@ fn read(config: &ServeConfig, seed: u64, at: &LoadProgress) -> anyhow::Result<Bo
         segment_bytes: segment_bytes(config.log_bytes_max),
     };
     let mut progress = Progress::new(format!("reading {}", name()), &|line| info!("{line}"));
-    let folder = Folder::open_reporting(disk.clone(), &folder_config, &mut |done, total| {
+    let mut machine = None;
+    let mut load = |reader: &mut SnapshotReader<'_>| {
+        machine = Some(lanes::load(reader, seed)?);
+        Ok(())
+    };
+    let folder = Folder::open_loading(disk.clone(), &folder_config, &mut load, &mut |done, total| {
         at.at(done, total);
         progress.at(done, total);
     })
     .with_context(name)?;
     drop(progress);
     check_members(&folder.identity, config)?;
-    let machine = match &folder.snapshot {
-        None => None,
-        // As long as the cluster that was restored has no snapshot of its own, the file is of the one before.
-        Some(file) => Some(keeper::load(file, file.cluster(), seed).with_context(name)?),
-    };
     describe(&folder, &config.data);
     Ok(Box::new(Loaded { disk, folder, machine }))
 }

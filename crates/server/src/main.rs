@@ -10,6 +10,7 @@ mod demo;
 mod disk_thread;
 mod file_disk;
 mod keeper_thread;
+mod lanes;
 mod listener;
 mod loading;
 mod outbox;

@@ -62,7 +62,7 @@ fn verify_folder(data: &Path) -> anyhow::Result<String> {
     if let Some((newest, _)) = found.snapshots.last() {
         let file = SnapshotFile::open_named(&disk, &file_name(*newest))?;
         // Builds the state, which compares its digest with the recorded one.
-        let machine = keeper::load(&file, file.cluster(), 0)?;
+        let machine = keeper::load(&file, 0)?;
         text.push_str(&backup_file::describe(&machine));
         text.push('\n');
     }

@@ -8,7 +8,7 @@ use quorate_raft::Role;
 use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
 use quorate_replica::wire::{self, PeerEnvelope};
-use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation};
+use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation, SnapshotReader};
 
 use crate::chronicle::Kind;
 use crate::effects::Effects;
@@ -38,7 +38,15 @@ impl World {
             fresh_incarnation: Incarnation(self.chance.hosts.draw()),
             segment_bytes: self.options.host.segment_bytes,
         };
-        let folder = match Folder::open(Arc::new(self.hosts[host].disk.clone()), &config) {
+        // Nothing that counts depends on it.
+        let seed = self.starts;
+        let mut machine = None;
+        let mut load = |reader: &mut SnapshotReader<'_>| {
+            machine = Some(keeper::restore(reader, seed)?);
+            Ok(())
+        };
+        let disk = Arc::new(self.hosts[host].disk.clone());
+        let folder = match Folder::open_loading(disk, &config, &mut load, &mut |_, _| {}) {
             Ok(folder) => folder,
             Err(error) if self.hosts[host].is_rotten && error.is_refusal() => {
                 self.stays_away(host, &error);
@@ -56,14 +64,7 @@ impl World {
         ));
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
-        let Folder { identity, wal, restored, snapshot, lock } = folder;
-        let machine = match snapshot {
-            None => None,
-            Some(file) => match keeper::load(&file, file.cluster(), config.seed) {
-                Ok(machine) => Some(machine),
-                Err(error) => return self.disk_failed(host, &error),
-            },
-        };
+        let Folder { identity, wal, restored, snapshot: _, lock } = folder;
         let disk = Arc::new(self.hosts[host].disk.clone());
         let keeper = Keeper::new(disk, config.seed);
         let (replica, actions) = Replica::new(config, identity, restored, machine, now_ms);

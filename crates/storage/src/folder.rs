@@ -7,9 +7,10 @@ use quorate_raft::{NodeId, Position, Restored};
 use crate::disk::{Disk, DiskError, FolderLock};
 use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
 use crate::origin::Origin;
+use crate::record::LogOffset;
 use crate::restore::RESTORING_FILE;
 use crate::segment::segments;
-use crate::snapshot::{self, SnapshotError, SnapshotFile};
+use crate::snapshot::{self, LoadState, SnapshotError, SnapshotFile, SnapshotReader, StateError};
 use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 
 /// How to open a data folder.
@@ -32,7 +33,7 @@ pub struct Folder {
     pub wal: Wal,
     /// What the log held.
     pub restored: Restored,
-    /// The newest snapshot, verified whole: the state at its position, from which the log goes on.
+    /// The newest snapshot, which was read whole: the state at its position, from which the log goes on.
     pub snapshot: Option<SnapshotFile>,
     /// Keep it as long as anything of the folder is used.
     pub lock: Box<dyn FolderLock>,
@@ -75,9 +76,21 @@ pub enum FolderError {
     /// See [`SnapshotError`].
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// See [`StateError::Content`].
+    #[error(transparent)]
+    State(Box<dyn std::error::Error + Send + Sync>),
     /// See [`OpenError`].
     #[error(transparent)]
     Log(#[from] OpenError),
+}
+
+impl From<StateError> for FolderError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::File(error) => Self::Snapshot(error),
+            StateError::Content(error) => Self::State(error),
+        }
+    }
 }
 
 impl FolderError {
@@ -87,23 +100,32 @@ impl FolderError {
             Self::Identity(error) => !matches!(error, IdentityError::Disk(_)),
             Self::Snapshot(error) => !matches!(error, SnapshotError::Disk(_)),
             Self::Log(error) => matches!(error, OpenError::Log(_)),
-            Self::IdentityMissing | Self::RestoreUnfinished | Self::OriginMissing { .. } => true,
+            Self::IdentityMissing | Self::State(_) | Self::RestoreUnfinished | Self::OriginMissing { .. } => {
+                true
+            }
             Self::InUse | Self::Disk(_) => false,
         }
     }
 }
 
 impl Folder {
-    /// Takes the folder, and reads it; an empty one becomes the node's own.
+    /// Takes the folder, and reads it; an empty one becomes the node's own. The snapshot is verified, and nobody has its
+    /// state.
     pub fn open(disk: Arc<dyn Disk>, config: &FolderConfig) -> Result<Self, FolderError> {
-        Self::open_reporting(disk, config, &mut |_, _| {})
+        let mut verify = |reader: &mut SnapshotReader<'_>| {
+            while reader.block()?.is_some() {}
+            Ok(())
+        };
+        Self::open_loading(disk, config, &mut verify, &mut |_, _| {})
     }
 
-    /// The same, for who waits: `progress` hears how many of the bytes of the newest snapshot are verified, which is
-    /// what takes long.
-    pub fn open_reporting(
+    /// The same, and `load` takes in the state of the newest snapshot, if there is one: it must read it to its end, which
+    /// is what verifies it. Where that fails nothing has been changed. `progress` hears how many of the bytes that are
+    /// read are done, and how many there are.
+    pub fn open_loading(
         disk: Arc<dyn Disk>,
         config: &FolderConfig,
+        load: &mut LoadState<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, FolderError> {
         let lock = disk.lock().map_err(|error| match error.is_in_use() {
@@ -125,9 +147,12 @@ impl Folder {
         // The identity comes before the log, and founding after it: only a folder that has never been able to
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
+        let total = bytes_to_read(&*disk)?;
+        let mut done = 0;
         // Before the log, which is judged by it; and whole, so that a refusal has changed nothing.
-        let snapshot = snapshot::newest(&*disk, &identity, progress)?;
+        let snapshot = snapshot::newest(&*disk, &identity, load, &mut |bytes| progress(bytes, total))?;
         check_origin(&identity, snapshot.is_some())?;
+        done += snapshot.as_ref().map_or(0, SnapshotFile::bytes);
         let config = WalConfig {
             owner: identity.incarnation,
             segment_bytes: config.segment_bytes,
@@ -135,7 +160,10 @@ impl Folder {
             snapshot: snapshot.as_ref().map_or(Position::ZERO, SnapshotFile::position),
         };
         let names = Arc::clone(&disk);
-        let (wal, restored) = Wal::open(disk, &config)?;
+        let (wal, restored) = Wal::open_reporting(disk, &config, &mut |bytes| {
+            done += bytes;
+            progress(done, total);
+        })?;
         snapshot::clean(&*names)?;
         Ok(Self { identity, wal, restored, snapshot, lock })
     }
@@ -152,4 +180,11 @@ pub(crate) fn check_origin(identity: &Identity, has_snapshot: bool) -> Result<()
         None => Ok(()),
         Some(origin) => Err(FolderError::OriginMissing { origin }),
     }
+}
+
+/// The newest snapshot and the log.
+fn bytes_to_read(disk: &dyn Disk) -> Result<u64, DiskError> {
+    let newest = snapshot::list(disk)?.pop().map(snapshot::file_name);
+    let log = segments(disk)?.into_iter().map(|number| LogOffset::new(number, 0).file());
+    newest.into_iter().chain(log).map(|name| disk.open(&name)?.size()).sum()
 }

@@ -33,7 +33,8 @@ pub use record::{ENTRY_BYTES_MAX, FORMAT_VERSION, LogOffset, RECORD_PAYLOAD_BYTE
 pub use recovery::{Cut, Damage, LogError, Outcome};
 pub use sim_disk::{DiskBug, SimDisk};
 pub use snapshot::{
-    SnapshotCheck, SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter, StreamCheck,
+    SnapshotCheck, SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter, StateError,
+    StreamCheck,
 };
 pub use wal::{
     IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,

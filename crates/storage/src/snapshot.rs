@@ -95,6 +95,26 @@ pub enum SnapshotError {
     },
 }
 
+/// Takes the state of a snapshot in, by reading all its blocks: that is what verifies it.
+pub type LoadState<'a> = dyn FnMut(&mut SnapshotReader<'_>) -> Result<(), StateError> + 'a;
+
+/// Why the state of a snapshot was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// See [`SnapshotError`].
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// The file is what was written, and what is in it is no state: whoever loads it says why, and what to do.
+    #[error(transparent)]
+    Content(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DiskError> for StateError {
+    fn from(error: DiskError) -> Self {
+        Self::File(error.into())
+    }
+}
+
 fn of(cluster: Option<ClusterId>) -> String {
     cluster.map_or_else(|| "of no cluster yet".to_owned(), |cluster| format!("of cluster {cluster}"))
 }
@@ -183,15 +203,19 @@ impl SnapshotFile {
 
     /// Reads it from its beginning, and verifies what it reads.
     pub fn reader(&self) -> SnapshotReader<'_> {
-        SnapshotReader::new(self)
+        SnapshotReader::new(self, None)
+    }
+
+    /// The same, for who waits: `progress` hears how many of its bytes are read and verified.
+    pub fn reader_reporting<'a>(&'a self, progress: &'a mut dyn FnMut(u64)) -> SnapshotReader<'a> {
+        SnapshotReader::new(self, Some(progress))
     }
 
     /// Verifies all of it and returns the digest of its state. `progress` hears how many of its bytes are done.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, SnapshotError> {
-        let mut reader = self.reader();
-        while reader.block()?.is_some() {
-            progress(reader.offset(), self.bytes);
-        }
+        let mut report = |done| progress(done, self.bytes);
+        let mut reader = self.reader_reporting(&mut report);
+        while reader.block()?.is_some() {}
         Ok(reader.digest().expect("the last block was read"))
     }
 }
@@ -260,7 +284,11 @@ pub(crate) fn verify_of(
     owner: &Identity,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), SnapshotError> {
-    let digest = file.verify(progress)?;
+    check_origin(file, owner, file.verify(progress)?)
+}
+
+/// A file of another cluster is the one that the folder was restored from: its digest was noted then.
+fn check_origin(file: &SnapshotFile, owner: &Identity, digest: u64) -> Result<(), SnapshotError> {
     let is_own = Some(file.cluster) == owner.cluster();
     match owner.origin.filter(|origin| !is_own && origin.digest != digest) {
         None => Ok(()),
@@ -268,17 +296,25 @@ pub(crate) fn verify_of(
     }
 }
 
-/// The newest complete snapshot of the folder, verified whole. An older one never takes its place.
+/// The newest complete snapshot of the folder, which `load` has read to its end, and so verified. An older one never takes
+/// its place, and is not looked at. `progress` hears how many of its bytes are done.
 pub(crate) fn newest(
     disk: &dyn Disk,
     owner: &Identity,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Option<SnapshotFile>, SnapshotError> {
+    load: &mut LoadState<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<SnapshotFile>, StateError> {
     for position in list(disk)?.iter().rev() {
         let file = open_of(disk, owner, *position)?;
-        match verify_of(&file, owner, progress) {
-            Ok(()) => return Ok(Some(file)),
-            Err(SnapshotError::Damaged { .. }) if Bug::SkipsDamagedSnapshot.is_put_back() => {}
+        let mut reader = file.reader_reporting(progress);
+        match load(&mut reader) {
+            Ok(()) => {
+                let digest = reader.digest().expect("a snapshot that is loaded was read to its end");
+                check_origin(&file, owner, digest)?;
+                return Ok(Some(file));
+            }
+            Err(StateError::File(SnapshotError::Damaged { .. }))
+                if Bug::SkipsDamagedSnapshot.is_put_back() => {}
             Err(error) => return Err(error),
         }
     }

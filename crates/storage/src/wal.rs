@@ -160,8 +160,17 @@ impl Wal {
     /// # Panics
     /// If `segment_bytes` is below [`SEGMENT_BYTES_MIN`].
     pub fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Restored), OpenError> {
+        Self::open_reporting(disk, config, &mut |_| {})
+    }
+
+    /// The same, for who waits: `progress` hears of the bytes of each segment that is read.
+    pub(crate) fn open_reporting(
+        disk: Arc<dyn Disk>,
+        config: &WalConfig,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Self, Restored), OpenError> {
         assert!(config.segment_bytes >= SEGMENT_BYTES_MIN, "segments below their smallest size");
-        let Some(recovered) = read_log(&*disk, config, &mut |_| {})? else {
+        let Some(recovered) = read_log(&*disk, config, progress)? else {
             return Self::create(disk, config);
         };
         let holds_snapshot = recovered.holds_snapshot;

@@ -91,7 +91,7 @@ fn restart(cluster: &mut Cluster, size: u64, node: NodeId) {
     let machine = list(&files).unwrap().last().map(|position| {
         assert_eq!(*position, log.snapshot);
         let file = SnapshotFile::open(&files, identity.cluster().unwrap(), *position).unwrap();
-        keeper::load(&file, identity.cluster().unwrap(), 99).unwrap()
+        keeper::load(&file, 99).unwrap()
     });
     cluster.start_on(size, identity, log, files, machine);
 }

@@ -1,27 +1,65 @@
 //! Reads a snapshot block by block, and believes none that its checksums do not hold. In memory is one block.
 
+use std::ops::Range;
+
 use quorate_raft::Position;
 
 use super::format::{PART_HEAD_BYTES, Part, Walk};
 use super::{SnapshotError, SnapshotFile};
+use crate::identity::ClusterId;
+
+/// Hears how many bytes of a file are read and verified.
+pub(super) type Progress<'a> = &'a mut dyn FnMut(u64);
 
 /// Reads a snapshot from its beginning.
 pub struct SnapshotReader<'a> {
     file: &'a SnapshotFile,
     walk: Walk,
     part: Vec<u8>,
+    progress: Option<Progress<'a>>,
 }
 
 impl<'a> SnapshotReader<'a> {
-    pub(super) fn new(file: &'a SnapshotFile) -> Self {
-        Self { file, walk: Walk::new(file.cluster, file.position), part: Vec::new() }
+    pub(super) fn new(file: &'a SnapshotFile, progress: Option<Progress<'a>>) -> Self {
+        Self { file, walk: Walk::new(file.cluster, file.position), part: Vec::new(), progress }
     }
 
     /// The next block; `None` once the last is behind and the trailer has confirmed all of them. What was built from
     /// the blocks before an error, or before that `None`, is not to be used.
     pub fn block(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
-        let is_there = next_block(self.file, &mut self.walk, &mut self.part)?;
-        Ok(is_there.then(|| &self.part[PART_HEAD_BYTES..]))
+        let mut part = std::mem::take(&mut self.part);
+        let content = self.block_into(&mut part);
+        self.part = part;
+        Ok(content?.map(|content| &self.part[content]))
+    }
+
+    /// The same, into a buffer of the caller's, whose content is replaced; where in it the block stands.
+    pub fn block_into(&mut self, part: &mut Vec<u8>) -> Result<Option<Range<usize>>, SnapshotError> {
+        let is_there = next_block(self.file, &mut self.walk, part)?;
+        if let Some(progress) = &mut self.progress {
+            progress(self.walk.at());
+        }
+        Ok(is_there.then(|| PART_HEAD_BYTES..part.len()))
+    }
+
+    /// Whose state it is.
+    pub fn cluster(&self) -> ClusterId {
+        self.file.cluster
+    }
+
+    /// What it is a snapshot of.
+    pub fn position(&self) -> Position {
+        self.file.position
+    }
+
+    /// The file's name in the data folder.
+    pub fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// The file's length.
+    pub fn bytes(&self) -> u64 {
+        self.file.bytes
     }
 
     /// Bytes of the file that are read and verified.

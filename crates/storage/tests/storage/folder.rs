@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 use quorate_raft::{Index, NodeId, Position, Term};
 use quorate_storage::{
     ClusterId, Disk, Folder, FolderConfig, FolderError, Identity, Incarnation, Member, SEGMENT_BYTES_MIN,
-    SimDisk, SnapshotWriter, identity,
+    SimDisk, SnapshotReader, SnapshotWriter, StateError, identity,
 };
 
 use crate::support::{entry, segment, sentence, vote};
@@ -203,17 +203,51 @@ fn a_folder_is_opened_from_its_newest_snapshot() {
     }
     let being_received = "snapshot-00000000000000000007-1.part.tmp";
     disk.plant(being_received, Some(vec![1; 10]));
-    let mut heard = (0, 0);
-    let shared = Arc::new(disk.clone());
-    let folder = Folder::open_reporting(shared, &config(1, 0), &mut |done, all| heard = (done, all)).unwrap();
+    let (mut heard, mut state) = (Vec::new(), Vec::new());
+    let mut load = |reader: &mut SnapshotReader<'_>| {
+        while let Some(block) = reader.block()? {
+            state.push(block.to_vec());
+        }
+        Ok(())
+    };
+    let mut progress = |done, all| heard.push((done, all));
+    let folder =
+        Folder::open_loading(Arc::new(disk.clone()), &config(1, 0), &mut load, &mut progress).unwrap();
     let snapshot = folder.snapshot.expect("there is one");
-    // Of the last block; the trailer comes behind it.
-    assert_eq!(heard, (snapshot.bytes() - 56, snapshot.bytes()));
+    assert_eq!(state, [b"state"], "it is read once");
+    let total = snapshot.bytes() + disk.open(&segment(1)).unwrap().size().unwrap();
+    assert!(heard.is_sorted() && heard.iter().all(|(_, all)| *all == total), "{heard:?}");
+    assert_eq!(heard.last(), Some(&(total, total)));
     assert_eq!(snapshot.position(), Position::new(Term(1), Index(2)));
     assert_eq!(snapshot.reader().block().unwrap(), Some(&b"state"[..]));
     assert_eq!(folder.restored.entries.len(), 3, "the log goes on as it is");
     let names = disk.names();
     assert_eq!(names, ["identity", &segment(1), OLDER, NEWEST, being_received]);
+}
+
+/// A state that nobody can load is refused like a damaged one, and nothing is changed.
+#[test]
+fn a_snapshot_whose_state_is_none_is_refused() {
+    let disk = with_snapshots();
+    disk.plant("snapshot-00000000000000000009-1.tmp", Some(vec![1; 10]));
+    let before = disk.names();
+    let mut load = |_: &mut SnapshotReader<'_>| Err(StateError::Content("no state".into()));
+    let opened = Folder::open_loading(Arc::new(disk.clone()), &config(1, 0), &mut load, &mut |_, _| {});
+    let Err(error) = opened else { panic!("it is refused") };
+    assert!(error.is_refusal() && matches!(error, FolderError::State(_)), "{error}");
+    assert_eq!(disk.names(), before);
+}
+
+/// What is not read is not verified.
+#[test]
+#[should_panic(expected = "read to its end")]
+fn a_snapshot_that_is_not_read_to_its_end_is_not_taken() {
+    let disk = with_snapshots();
+    let mut load = |reader: &mut SnapshotReader<'_>| {
+        reader.block()?;
+        Ok(())
+    };
+    let _ = Folder::open_loading(Arc::new(disk), &config(1, 0), &mut load, &mut |_, _| {});
 }
 
 /// What the log had up to it may be gone: an older one must not take its place.
