@@ -39,7 +39,7 @@ impl<'a> SnapshotReader<'a> {
         if let Some(progress) = &mut self.progress {
             progress(self.walk.at());
         }
-        Ok(is_there.then(|| PART_HEAD_BYTES..part.len()))
+        Ok(is_there.then_some(PART_HEAD_BYTES..part.len()))
     }
 
     /// Whose state it is.
