@@ -131,7 +131,13 @@ impl Record {
         for item in items {
             let Item::Run(run) = item else { continue };
             for (seq, write) in (run.first.0..).zip(run.writes) {
-                self.writes.insert((run.session, Seq(seq)), write);
+                let place = self.writes.entry((run.session, Seq(seq)));
+                // The leader may refuse the copy of a write that it has just taken, in one entry. A refusal is answered
+                // with an error, so what is answered otherwise is the write.
+                match write {
+                    LoggedWrite::Refused { .. } => _ = place.or_insert(write),
+                    write => _ = place.insert_entry(write),
+                }
             }
         }
     }

@@ -80,6 +80,23 @@ fn two_deletions_of_one_key_change_their_session_together() {
     });
 }
 
+/// A forward comes twice, and both copies go into one entry: the leader takes the first, which fills its memory, and refuses
+/// the second, a repeat that nobody runs. The simulator's own account took the write for the refusal, and its effect for
+/// nothing. (Seed 70019.)
+#[test]
+fn a_copy_of_a_write_that_is_refused_is_not_the_write() {
+    passes_with(1..=4, |options| {
+        options.nodes = 3;
+        options.faults_last = 8 * SECOND;
+        options.faults = FaultOptions::default();
+        options.faults.flags.memory_bytes_max = Some(4_000);
+        options.network.duplication = 0.5;
+        options.network.delay_min = 50;
+        options.network.delay_max = 60;
+        options.host.wake_max = 5 * MS;
+    });
+}
+
 /// A follower acknowledged an entry, and lost its folder while the acknowledgement was on its way: the leader rightly took
 /// the entry for committed, and the invariant of durability counted only the disks that were left. (Seed 20, on the day
 /// on which the swarm began to lose folders.)
