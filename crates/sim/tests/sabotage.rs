@@ -89,6 +89,11 @@ fn a_snapshot_without_its_content_synced_is_found() {
 }
 
 #[test]
+fn a_report_of_a_later_state_is_found() {
+    is_found("report-of-later-state", 1, 5);
+}
+
+#[test]
 fn names_are_unique_and_in_the_docs() {
     let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
     assert_eq!(names.len(), SABOTAGES.len());

@@ -287,6 +287,23 @@ proptest! {
     }
 }
 
+/// Its bytes are a state, and not the one that was written: the digest is computed anew, and says so.
+#[test]
+fn a_state_of_another_digest_than_the_recorded_one_is_refused() {
+    let mut life = Life::new(&limits());
+    life.step(Step::OpenGateway(1, 7));
+    life.step(Step::Run(1, 1, vec![Wish::Plain(put(b"k", b"value", false))]));
+    let mut bytes = laid_out(&life.machine, BLOCK_BYTES_MAX).concat();
+    let place = bytes.windows(5).position(|window| window == b"value").unwrap();
+    bytes[place] ^= 1;
+    let Err(LoadError::OtherDigest { recorded, computed }) = load(&life.machine, &[Bytes::from(bytes)])
+    else {
+        panic!("it was taken");
+    };
+    assert_eq!(recorded, life.machine.digest());
+    assert_ne!(computed, recorded);
+}
+
 fn put(key: &'static [u8], value: &'static [u8], get: bool) -> Command {
     Command::Put {
         key: Bytes::from_static(key),

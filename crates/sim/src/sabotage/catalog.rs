@@ -261,4 +261,16 @@ pub const SABOTAGES: &[Sabotage] = &[
         bug: Bug::Replica(replica::ServesRottenSnapshots),
         weather: weather::rotten_snapshots,
     },
+    Sabotage {
+        name: "report-of-later-state",
+        about: "the digest that is reported of a check is that of the state when the server gets to it",
+        bug: Bug::Replica(replica::ReportsLaterState),
+        weather: weather::comparisons,
+    },
+    Sabotage {
+        name: "reports-of-any-check",
+        about: "reports are compared whatever checks they are of",
+        bug: Bug::Replica(replica::ComparesAnyCheck),
+        weather: weather::comparisons,
+    },
 ];

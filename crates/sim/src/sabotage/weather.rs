@@ -275,3 +275,12 @@ pub(super) fn rotten_snapshots(options: &mut Options, prng: &mut Prng) {
     options.workload.think_max = 40 * MS;
     options.workload.operations_max = Some(200);
 }
+
+/// Replicas compare themselves all the time, some far behind the others, and busy: many entries in one step.
+pub(super) fn comparisons(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults_last = 10 * SECOND;
+    options.host.check_interval_ms = prng.between(100, 400);
+    options.host.wake_max = prng.between(1, 20) * MS;
+    options.workload.think_max = 10 * MS;
+}
