@@ -134,9 +134,10 @@ impl Record {
                 let place = self.writes.entry((run.session, Seq(seq)));
                 // The leader may refuse the copy of a write that it has just taken, in one entry. A refusal is answered
                 // with an error, so what is answered otherwise is the write.
-                match write {
-                    LoggedWrite::Refused { .. } => _ = place.or_insert(write),
-                    write => _ = place.insert_entry(write),
+                if matches!(write, LoggedWrite::Refused { .. }) {
+                    place.or_insert(write);
+                } else {
+                    place.insert_entry(write);
                 }
             }
         }
