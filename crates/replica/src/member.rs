@@ -22,7 +22,7 @@ use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, T
 use crate::sabotage::{self, Bug};
 use crate::session::check_ttl;
 use crate::shard::check_sizes;
-use crate::transfer::Transfers;
+use crate::transfer::{Transfers, stagger_bytes};
 use crate::wire::PeerMessage;
 use holding::Holding;
 use reads::RemoteRead;
@@ -101,7 +101,11 @@ impl Member {
             start: config.start,
             node: Node::new(raft, restored),
             stamp_ms: machine.now_ms(),
-            transfers: Transfers::new(machine.now_ms(), config.snapshot_bytes_per_second),
+            transfers: Transfers::new(
+                machine.now_ms(),
+                config.snapshot_bytes_per_second,
+                stagger_bytes(config),
+            ),
             backups: Backups::default(),
             machine,
             checks: Checks::new(config.check_interval_ms),

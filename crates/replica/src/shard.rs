@@ -1,4 +1,4 @@
-//! Keys and values: 4,096 shards that are copied only where a snapshot still shares them. Knows nothing of sessions,
+//! Keys and values: 16,384 shards that are copied only where a snapshot still shares them. Knows nothing of sessions,
 //! time or the log; executes commands and answers queries.
 
 mod load;
@@ -16,16 +16,18 @@ use crate::entry::StateLimits;
 use crate::value::Value;
 pub(crate) use load::ShardLoad;
 
-/// A power of two: enough that copying one shard takes microseconds at a million keys, few enough that cloning all
-/// pointers does too.
-pub const SHARDS: usize = 4_096;
+/// A power of two: enough that copying one shard takes a few microseconds at a million keys, since just after a snapshot was
+/// begun nearly every write copies one; few enough that cloning all pointers takes less than a millisecond.
+pub const SHARDS: usize = 16_384;
 
 /// One of the shards.
 pub(crate) type Shard = HashTable<Slot>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    pub(crate) key: Box<[u8]>,
+    /// Shared with the copies of its shard: to copy one allocates nothing for each key, and to drop one frees nothing. (What
+    /// the thread of snapshots frees in small pieces the system's allocator has the loop clear up, 100 ms at a time.)
+    pub(crate) key: Arc<[u8]>,
     pub(crate) value: Value,
     /// CRC-32C of the key, so that the digest of a changed value does not cost the key.
     key_checksum: u32,
@@ -199,7 +201,7 @@ impl Shards {
                 self.keys += 1;
                 self.data_bytes += key.len() as u64;
                 let slot = Slot {
-                    key: Box::from(key),
+                    key: Arc::from(key),
                     value: Value::default(),
                     key_checksum: crc32c::crc32c(key),
                     value_checksum: 0,

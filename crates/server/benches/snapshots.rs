@@ -351,7 +351,7 @@ fn under_load(port: u16, keys: u64, what: impl FnOnce(&Load)) {
 /// One that was away until the others' logs did not reach back to it comes back.
 fn transfer(plan: &Plan) {
     let folder = TempDir::new().unwrap();
-    let mut servers = cluster(plan, &folder, &["--log-max", "64MiB"]);
+    let mut servers = cluster(plan, &folder, &["--log-max", "16MiB"]);
     let at = leader(&servers).unwrap();
     load(&servers[at], plan.keys);
     let (port, keys) = (servers[at].port, plan.keys);
@@ -386,7 +386,7 @@ fn transfer(plan: &Plan) {
 fn main() {
     let plan = Plan::parse();
     println!(
-        "{} servers, {} keys of {KEY_BYTES} B / {VALUE_BYTES} B, {WRITERS} writers with {DEPTH} writes under way each",
+        "{} servers (3 at least for a transfer), {} keys of {KEY_BYTES} B / {VALUE_BYTES} B, {WRITERS} writers with {DEPTH} writes under way each",
         plan.servers, plan.keys
     );
     if plan.wants("snapshot") {

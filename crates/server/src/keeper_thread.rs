@@ -11,6 +11,11 @@ use quorate_replica::transfer::{SnapshotJob, SnapshotNews};
 use quorate_storage::DiskError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+/// How far the thread stands back, as `nice` counts it: it gets about a third of what a busy loop gets on one processor. With
+/// less a snapshot would take so long that most of the state is copied meanwhile.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
+
 /// The loop's end of the keeper's thread. The replica asks for one thing at a time for each server and for itself, so the
 /// queues stay short. It is not waited for at the end of the process: what it has not finished does not count.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ impl KeeperThread {
         let (jobs, queue) = mpsc::channel();
         let (report, news) = unbounded_channel();
         let work = move || {
+            yield_to_others();
             if let Err(error) = serve(keeper, &queue, &report, &written) {
                 let sentence = format!("the data folder {}: {error}", folder.display());
                 // If nobody listens, the process is ending anyway.
@@ -40,6 +46,15 @@ impl KeeperThread {
     pub(crate) fn submit(&self, job: SnapshotJob) {
         // A thread that has failed is gone; it has said why, and the loop ends the process over it.
         let _ = self.jobs.send(job);
+    }
+}
+
+/// The loop and the log go first where there are fewer processors than threads: a snapshot may take longer, a client should
+/// not. Linux counts this for each thread; elsewhere it may concern the whole process, and is left alone.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!("the thread of snapshots has the priority of the others: {error}");
     }
 }
 

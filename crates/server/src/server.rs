@@ -137,8 +137,8 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         disk.finish();
         info!("stopped in order");
     }
-    // The lock goes last: until here the log was this process's own.
-    drop(lock);
+    // Released by the end of the process and of all its threads: the one of snapshots may be in the middle of a rename.
+    std::mem::forget(lock);
     Ok(ended)
 }
 

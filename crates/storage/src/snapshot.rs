@@ -30,9 +30,9 @@ pub use writer::SnapshotWriter;
 
 /// Complete snapshots that are kept: the newest, and the one before it for followers that are in the middle of it.
 pub const SNAPSHOTS_KEPT: usize = 2;
-/// Bytes that are written at most before they are synced, so that the last sync is short and the log's syncs do not
-/// wait behind a whole snapshot.
-pub const SYNC_STEP_BYTES: u64 = 16 << 20;
+/// Bytes that are written at most before they are synced, so that the last sync is short and a sync of the log waits behind
+/// no more than this.
+pub const SYNC_STEP_BYTES: u64 = 4 << 20;
 
 /// Why a snapshot was not read or written.
 #[derive(Debug, thiserror::Error)]

@@ -64,7 +64,7 @@ impl ShardLoad {
         let entry = shard.entry(hash, |slot| *slot.key == *key, |slot| hasher.hash_one(&*slot.key));
         let Entry::Vacant(vacant) = entry else { return false };
         let slot = Slot {
-            key: Box::from(key),
+            key: Arc::from(key),
             value: Value::copy_from(value),
             key_checksum: crc32c::crc32c(key),
             value_checksum: crc32c::crc32c(value),
