@@ -135,9 +135,9 @@ fn a_crash_at_any_operation_leaves_all_or_a_refusal() {
             disk.crash_at(operation, seed);
             assert!(restore(&disk, &backup).is_err(), "operation {operation} was cut");
             if seed % 2 == 0 {
-                disk.crash_power(seed)
+                disk.crash_power(seed);
             } else {
-                disk.crash_process()
+                disk.crash_process();
             }
             let is_complete = if disk.names().iter().all(|name| name == "lock") {
                 untouched += 1;
