@@ -35,8 +35,6 @@ pub enum Bug {
     TakesEmptyFolders,
     /// A backup is begun of whatever is applied, without a read index.
     BackupWithoutRound,
-    /// A cluster is founded by members that were restored from different backups.
-    FoundsFromDifferentBackups,
     /// A snapshot does not hold the sessions.
     SnapshotWithoutSessions,
     /// A snapshot does not hold keys and values.

@@ -618,6 +618,8 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
     assert_eq!(openings.count(), 3);
 }
 
+#[path = "cluster/backups.rs"]
+mod backups;
 #[path = "cluster/bounds.rs"]
 mod bounds;
 #[path = "cluster/checks.rs"]

@@ -1,8 +1,9 @@
-//! All clients of a run behind one face: Clerks, and plain connections that pipeline. What they do is in
-//! `clerks` and `pipeliners`.
+//! All clients of a run behind one face: Clerks, plain connections that pipeline, and takers of backups. What they do is in
+//! `clerks`, `pipeliners` and `backups`.
 
 use quorate_replica::command::Reply;
 
+use crate::backups::BackupTaker;
 use crate::clerks::ClerkClient;
 use crate::invariants::Violation;
 use crate::options::Options;
@@ -17,6 +18,8 @@ pub enum Client {
     Clerk(Box<ClerkClient>),
     /// A plain connection.
     Pipeliner(Pipeliner),
+    /// One that takes backups.
+    Backups(BackupTaker),
     /// It is acting at this moment.
     Acting,
 }
@@ -33,6 +36,10 @@ impl Client {
             let client = clients.len();
             clients.push(Self::Pipeliner(Pipeliner::new(client, options, prng.fork())));
         }
+        for _ in 0..options.workload.backups {
+            let client = clients.len();
+            clients.push(Self::Backups(BackupTaker::new(client, options, prng.fork())));
+        }
         clients
     }
 
@@ -40,6 +47,7 @@ impl Client {
         match self {
             Self::Clerk(clerk) => clerk.wake(world),
             Self::Pipeliner(pipeliner) => pipeliner.wake(world),
+            Self::Backups(taker) => taker.wake(world),
             Self::Acting => {}
         }
     }
@@ -49,6 +57,7 @@ impl Client {
         match self {
             Self::Clerk(clerk) => clerk.replace(world),
             Self::Pipeliner(pipeliner) => pipeliner.forget(),
+            Self::Backups(taker) => taker.forget(),
             Self::Acting => {}
         }
     }
@@ -70,6 +79,7 @@ impl Client {
                 Ok(())
             }
             Self::Pipeliner(pipeliner) => pipeliner.answered(world, wire, tag, reply),
+            Self::Backups(taker) => taker.answered(world, wire, tag, reply),
             Self::Acting => Ok(()),
         }
     }
@@ -79,6 +89,7 @@ impl Client {
         match self {
             Self::Clerk(clerk) => clerk.refused(world, wire),
             Self::Pipeliner(pipeliner) => pipeliner.refused(world, wire),
+            Self::Backups(taker) => taker.lost(wire),
             Self::Acting => {}
         }
     }
@@ -88,6 +99,7 @@ impl Client {
         match self {
             Self::Clerk(clerk) => clerk.lost(world, wire),
             Self::Pipeliner(pipeliner) => pipeliner.lost(world, wire),
+            Self::Backups(taker) => taker.lost(wire),
             Self::Acting => {}
         }
     }
@@ -97,6 +109,8 @@ impl Client {
         match self {
             Self::Clerk(clerk) => clerk.is_idle(),
             Self::Pipeliner(pipeliner) => pipeliner.is_idle(),
+            // Nobody waits for what it asked.
+            Self::Backups(_) => true,
             Self::Acting => false,
         }
     }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alteration;
+pub mod backups;
 pub mod blame;
 pub mod case;
 pub mod chronicle;

@@ -206,6 +206,8 @@ pub struct WorkloadOptions {
     pub clerks: u32,
     /// Connections that pipeline without waiting.
     pub pipeliners: u32,
+    /// Clients that take backups.
+    pub backups: u32,
     /// Commands that a pipeliner has in flight at most.
     pub pipeline_depth: u32,
     /// Operations that are called while faults last, at most. Afterwards clients go on until one is served.
@@ -460,6 +462,8 @@ impl WorkloadOptions {
             delay_max: delay_min + prng.between(50, 2_000),
             request_loss: sometimes(prng, 0.8, 0.02),
             answer_loss: sometimes(prng, 0.8, 0.02),
+            // As good as a draw, and leaves all that are drawn behind it as they were.
+            backups: (delay_min % 2) as u32,
         }
     }
 }

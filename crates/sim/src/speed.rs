@@ -62,6 +62,7 @@ pub fn setting() -> Options {
         workload: WorkloadOptions {
             clerks: 5,
             pipeliners: 0,
+            backups: 0,
             pipeline_depth: 0,
             operations_max: None,
             think_max: 60 * MS,

@@ -145,6 +145,8 @@ pub struct Counts {
     pub faults: u64,
     /// Things done to snapshots.
     pub snapshots: u64,
+    /// Backups that were taken whole.
+    pub backups: u64,
     /// Snapshots that came whole from another server.
     pub received: u64,
     /// Servers that found their folder damaged, and did not start.

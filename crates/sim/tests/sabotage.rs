@@ -94,6 +94,11 @@ fn a_report_of_a_later_state_is_found() {
 }
 
 #[test]
+fn a_backup_without_a_read_index_is_found() {
+    is_found("backup-without-round", 1, 5);
+}
+
+#[test]
 fn names_are_unique_and_in_the_docs() {
     let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
     assert_eq!(names.len(), SABOTAGES.len());

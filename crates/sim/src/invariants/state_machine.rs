@@ -3,6 +3,8 @@
 //! figure 3.2). Checked by its consequence: wherever a server stops, its state has the digest that a machine of the
 //! simulator's own had after that entry of the committed log.
 
+use quorate_raft::Index;
+
 use super::{View, Violation, violation};
 
 /// The digest of the state after each committed entry.
@@ -16,6 +18,12 @@ impl StateMachineSafety {
     /// The next entry is committed, and leads to a state of this digest.
     pub fn committed(&mut self, digest: u64) {
         self.digests.push(digest);
+    }
+
+    /// The digest of the state after the entry of this index, once that is committed.
+    pub fn digest_at(&self, index: Index) -> Option<u64> {
+        let before = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.digests.get(before).copied()
     }
 
     /// A server has taken a step.

@@ -256,6 +256,12 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::snapshots,
     },
     Sabotage {
+        name: "backup-without-round",
+        about: "a backup is begun of whatever is applied, without a read index",
+        bug: Bug::Replica(replica::BackupWithoutRound),
+        weather: weather::backups,
+    },
+    Sabotage {
         name: "rotten-snapshot-served",
         about: "a snapshot is given to others without a look at whether it has rotted",
         bug: Bug::Replica(replica::ServesRottenSnapshots),

@@ -284,3 +284,9 @@ pub(super) fn comparisons(options: &mut Options, prng: &mut Prng) {
     options.host.wake_max = prng.between(1, 20) * MS;
     options.workload.think_max = 10 * MS;
 }
+
+/// Many backups, of servers that are behind.
+pub(super) fn backups(options: &mut Options, prng: &mut Prng) {
+    reads(options, prng);
+    options.workload.backups = 3;
+}

@@ -110,6 +110,7 @@ fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
         workload: WorkloadOptions {
             clerks: 0,
             pipeliners: 0,
+            backups: 0,
             pipeline_depth: 1,
             operations_max: None,
             think_max: 0,
@@ -290,7 +291,7 @@ impl Service {
     pub(crate) fn submit(&mut self, client: ClientIndex, host: HostIndex, key: Bytes, action: Action) {
         self.world.with_client(client, |client, world| match client {
             Client::Pipeliner(plain) => plain.submit(world, host, key, action),
-            Client::Clerk(_) | Client::Acting => {}
+            Client::Clerk(_) | Client::Backups(_) | Client::Acting => {}
         });
     }
 
@@ -372,6 +373,7 @@ fn is_done(client: &Client) -> bool {
     match client {
         Client::Clerk(clerk) => clerk.is_idle() && !clerk.has_script(),
         Client::Pipeliner(plain) => plain.is_idle(),
+        Client::Backups(_) => true,
         Client::Acting => false,
     }
 }
