@@ -86,7 +86,7 @@ fn restored(backups: &[&[u8]]) -> Cluster {
     let mut cluster = Cluster::new(0);
     for (number, bytes) in (1..).zip(backups) {
         let file = file(bytes);
-        let machine = keeper::load(&file, file.cluster(), 5).unwrap();
+        let machine = keeper::load(&file, 5).unwrap();
         let origin = Origin { cluster: file.cluster(), position: file.position(), digest: machine.digest() };
         let identity =
             Identity { origin: Some(origin), ..Identity::new(id(number), Incarnation(200 + number)) };
