@@ -193,6 +193,13 @@ impl Keeper {
     fn begin(&mut self, image: Image) -> Result<Worked, DiskError> {
         let (cluster, position, digest) = (image.cluster(), image.position(), image.digest());
         assert!(self.writing.is_none(), "a second snapshot while one is being written");
+        let (needed, free) = (image.bytes_min(), self.disk.free_bytes()?);
+        if free < needed {
+            // To try would take the last room from the log.
+            let why =
+                format!("the disk is full: it needs {needed} bytes and {free} are free; free some space");
+            return Ok(Worked::Done(SnapshotNews::NotTaken { position, why }));
+        }
         match SnapshotWriter::create(Arc::clone(&self.disk), cluster, position) {
             Ok(writer) => {
                 self.writing = Some(Writing { writer, blocks: image.blocks(), position, digest });

@@ -7,6 +7,7 @@ mod bytes_read;
 pub mod checks;
 mod clients;
 pub mod command;
+pub mod disk_queue;
 pub mod entry;
 mod founding;
 pub mod gateway;

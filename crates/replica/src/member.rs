@@ -24,12 +24,14 @@ use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::{Transfers, stagger_bytes};
 use crate::wire::PeerMessage;
+use disks::Disks;
 use holding::Holding;
 use reads::RemoteRead;
 use room::Room;
 
 mod backups;
 mod checks;
+mod disks;
 mod holding;
 mod reads;
 mod room;
@@ -54,6 +56,7 @@ pub(crate) struct Member {
     loaded: Option<Box<Machine>>,
     room: Room,
     holding: Holding,
+    disks: Disks,
     log_bytes_max: u64,
     snapshot_chunk_bytes: usize,
     gateway: Gateway,
@@ -112,6 +115,7 @@ impl Member {
             loaded: None,
             room: Room::new(config.memory_bytes_max),
             holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
+            disks: Disks::new(config.disk_reserve_bytes, &config.folder),
             log_bytes_max: config.log_bytes_max,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
             gateway: Gateway::new(config.id, config.start, patience),
@@ -177,7 +181,7 @@ impl Member {
             }
             Operation::Backup(call) => self.backup((connection, tag), call, out),
             Operation::Write(write) => match self.log(write) {
-                Ok(write) => match self.refusal(&write) {
+                Ok(write) => match self.refusal(&write, out.id) {
                     None => self.write(connection, tag, &write),
                     Some(reply) => out.actions.answers.push(Answer { connection, tag, reply }),
                 },
@@ -265,7 +269,9 @@ impl Member {
         self.propose_time(out);
         self.propose_check(out);
         self.transfers.tick(self.uptime_ms, self.node.commit(), out);
-        if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, self.log_bytes_max) {
+        self.tick_disks(out);
+        let log_bytes_max = self.disks.log_bytes_max(self.log_bytes_max);
+        if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, log_bytes_max) {
             self.take_snapshot(out);
         }
         self.trim(out);
@@ -309,6 +315,7 @@ impl Member {
             PeerMessage::CheckReport { position, digest, asks } => {
                 self.receive_report(from, Report { position, digest }, asks, out);
             }
+            PeerMessage::DiskRoom(room) => self.disk_told(from, room),
             // A question to one that does not lead: the asker asks again, whoever leads then.
             PeerMessage::ReadIndex { .. }
             | PeerMessage::Founding { .. }
@@ -465,7 +472,7 @@ impl Member {
     }
 
     fn propose_staged(&mut self, out: &mut Outbox) {
-        if self.staged.is_empty() || !self.propose_founding(out) {
+        if self.staged.is_empty() || self.disks.is_stuck() || !self.propose_founding(out) {
             return;
         }
         let stamp_ms = self.next_stamp();
@@ -487,7 +494,7 @@ impl Member {
                 // It would be refused as busy: not worth laying it out.
                 return;
             }
-            let (items, growth) = self.admitted(items);
+            let (items, growth) = self.admitted(items, out.id);
             let payload = entry::batch(stamp_ms, &items);
             match self.step(Input::Propose { payload }, out) {
                 Some(Ok(position)) => self.note_growth(position.index, growth),

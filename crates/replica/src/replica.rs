@@ -66,6 +66,19 @@ pub enum Event {
     TakeSnapshot,
     /// What became of one of [`Actions::snapshot_jobs`].
     Snapshot(SnapshotNews),
+    /// Somebody has looked at the disk: about once a second, more often while there is little room.
+    DiskSpace(DiskSpace),
+}
+
+/// What was seen of the disk of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes of entries that wait for room.
+    pub held_bytes: u64,
+    /// Writes wait for room.
+    pub is_held: bool,
 }
 
 /// What the shell owes after one [`Replica::step`].
@@ -152,6 +165,10 @@ pub struct Config {
     pub founding_limits: StateLimits,
     /// Bytes that the state may grow to while this server leads, as [`crate::Memory`] counts them; 0 for no limit.
     pub memory_bytes_max: u64,
+    /// Bytes that must be free on the disk, or nothing may make the state grow while this server leads or is needed.
+    pub disk_reserve_bytes: u64,
+    /// The data folder, as clients are told of it where it has no room.
+    pub folder: Box<str>,
     /// Bytes of entries after which a snapshot is taken.
     pub log_bytes_max: u64,
     /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
@@ -193,6 +210,8 @@ impl Config {
             raft: Self::default_limits(),
             founding_limits: StateLimits::default(),
             memory_bytes_max: 0,
+            disk_reserve_bytes: 0,
+            folder: "".into(),
             log_bytes_max: LOG_BYTES_MAX,
             log_tail_bytes: LOG_TAIL_BYTES,
             check_interval_ms: CHECK_INTERVAL_MS,
@@ -358,6 +377,7 @@ impl Replica {
                 Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
                 Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
                 Event::Snapshot(news) => self.with_member(|member, out| member.snapshot_news(news, out)),
+                Event::DiskSpace(space) => self.with_member(|member, out| member.disk_space(space, out)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
             }
         }
@@ -461,7 +481,8 @@ impl Replica {
             | PeerMessage::ReadIndexReply { .. }
             | PeerMessage::FetchSnapshot { .. }
             | PeerMessage::SnapshotChunk { .. }
-            | PeerMessage::CheckReport { .. }) => {
+            | PeerMessage::CheckReport { .. }
+            | PeerMessage::DiskRoom(_)) => {
                 let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
                 let is_known = is_ours && self.known_incarnation(from) == Some(incarnation);
                 if Bug::TakesEmptyFolders.spoils(is_known, || true) {

@@ -19,6 +19,10 @@ pub enum Bug {
     DecidesMemoryWhenApplied,
     /// A write that the leader refuses is left out of its run: those behind it take its place.
     LeavesRefusedOut,
+    /// A write that finds no room on the disk counts as written.
+    PromisesWhatIsHeld,
+    /// The log goes as far as a snapshot says though writes that are held reach further back.
+    CompactsUnderHeld,
     /// Who waits is left waiting when leadership is lost, and for ever.
     LeavesWaiters,
     /// The answer to a read of an earlier process counts.

@@ -121,8 +121,8 @@ impl fmt::Display for Shortage {
             ),
             Self::Disk { server, free, reserve, folder } => write!(
                 f,
-                "OOM disk full: {free} bytes are free for the folder {folder} of server {server}, below \
-                 --disk-reserve {reserve} bytes; not executed, make room there or delete something",
+                "OOM disk full: {free} bytes are free for the folder {folder} of server {server}, and \
+                 --disk-reserve is {reserve} bytes; not executed, make room there or delete something",
                 server = server.get()
             ),
         }

@@ -89,6 +89,11 @@ impl Image {
         self.cluster
     }
 
+    /// Bytes that a snapshot of it has at least.
+    pub(crate) fn bytes_min(&self) -> u64 {
+        self.shards.data_bytes()
+    }
+
     /// What was applied.
     pub fn position(&self) -> Position {
         self.position

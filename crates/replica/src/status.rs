@@ -9,6 +9,7 @@ use crate::checks::{Agreement, CheckStatus};
 use crate::member::Member;
 use crate::memory::Memory;
 use crate::replica::Standing;
+use crate::wire::DiskRoom;
 
 /// What came of snapshots since the process began, and what is under way.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,10 @@ pub struct Status {
     pub memory: Memory,
     /// What it may cost while this server leads, in bytes; 0 for no limit.
     pub memory_bytes_max: u64,
+    /// The disk of this server, once it takes part.
+    pub disk: Option<DiskRoom>,
+    /// Bytes of entries that wait for room on it.
+    pub disk_held_bytes: u64,
     /// Bytes of the log's entries that are held in memory.
     pub log_memory_bytes: u64,
     /// Backups under way.
@@ -121,6 +126,8 @@ impl Status {
             members: node.map_or_else(BTreeSet::new, |node| node.voters().clone()),
             keys: machine.map_or(0, |machine| machine.shards().keys()),
             memory: machine.map_or_else(Memory::default, crate::machine::Machine::memory),
+            disk: member.map(|member| member.disk().clone()),
+            disk_held_bytes: member.map_or(0, Member::disk_held_bytes),
             memory_bytes_max: member.map_or(0, Member::memory_bytes_max),
             log_memory_bytes: node.map_or(0, |node| node.log_bytes() as u64),
             backups: member.map_or(0, |member| member.backup_count() as u64),

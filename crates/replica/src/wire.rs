@@ -32,6 +32,7 @@
 //! | 35 | fetch snapshot | last position (16), offset (8) |
 //! | 36 | snapshot chunk | last position (16), offset (8), length of the whole (8), bytes to the end |
 //! | 40 | check report | position (16), digest (8), asks (1) |
+//! | 44 | disk room | 1 where there is none, or 0 (1), bytes free (8), reserve (8), length of the folder's name (4), the name |
 //! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
 //! | 49 | founded | likewise |
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
@@ -45,6 +46,7 @@ use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round
 use quorate_storage::{ClusterId, Incarnation, Origin};
 
 use crate::bytes_read::{Malformed, Reader};
+use crate::shortage::{parse_room, put_room};
 
 /// The version of this layout; servers name it when they greet each other.
 pub const PROTOCOL_VERSION: u16 = 2;
@@ -119,6 +121,8 @@ pub enum PeerMessage {
         /// Tell me yours: I have not heard it.
         asks: bool,
     },
+    /// How my disk is. Said again and again while it has no room.
+    DiskRoom(DiskRoom),
     /// I am not founded; I have seen these founding members.
     Founding {
         /// The backup that the sender's folder was restored from, if it was.
@@ -138,6 +142,19 @@ pub enum PeerMessage {
         /// The incarnation the cluster knows.
         known: Incarnation,
     },
+}
+
+/// What a server says of its own disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// Nothing that makes the state grow should be written to it.
+    pub is_short: bool,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that should be.
+    pub reserve_bytes: u64,
+    /// The data folder, by a name that [`crate::shortage::folder_name`] gives.
+    pub folder: Box<str>,
 }
 
 /// Bytes of a frame. Past it a peer's frame is refused unread.
@@ -169,6 +186,7 @@ const READ_INDEX_REPLY: u8 = 34;
 const FETCH_SNAPSHOT: u8 = 35;
 const SNAPSHOT_CHUNK: u8 = 36;
 const CHECK_REPORT: u8 = 40;
+const DISK_ROOM: u8 = 44;
 const FOUNDING: u8 = 48;
 const FOUNDED: u8 = 49;
 const REFUSED: u8 = 50;
@@ -215,6 +233,11 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(*total);
             out.put_slice(bytes);
         }
+        PeerMessage::DiskRoom(DiskRoom { is_short, free_bytes, reserve_bytes, folder }) => {
+            out.put_u8(DISK_ROOM);
+            out.put_u8(u8::from(*is_short));
+            put_room(out, *free_bytes, *reserve_bytes, folder);
+        }
         PeerMessage::CheckReport { position, digest, asks } => {
             out.put_u8(CHECK_REPORT);
             encode_position(*position, out);
@@ -254,6 +277,7 @@ fn fields_bytes(message: &PeerMessage) -> usize {
         }
         PeerMessage::Forward { items } => items.len(),
         PeerMessage::SnapshotChunk { bytes, .. } => FIXED_FIELDS_BYTES_MAX + bytes.len(),
+        PeerMessage::DiskRoom(room) => FIXED_FIELDS_BYTES_MAX + room.folder.len(),
         PeerMessage::Founding { seen: members, .. } | PeerMessage::Founded { members } => {
             FIXED_FIELDS_BYTES_MAX + Origin::BYTES + members.len() * 16
         }
@@ -372,6 +396,11 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             let (last, offset, total) = (parse_position(&mut reader)?, reader.u64()?, reader.u64()?);
             let rest = reader.rest();
             PeerMessage::SnapshotChunk { last, offset, total, bytes: reader.take(rest)? }
+        }
+        DISK_ROOM => {
+            let is_short = parse_flag(&mut reader)?;
+            let (free_bytes, reserve_bytes, folder) = parse_room(&mut reader)?;
+            PeerMessage::DiskRoom(DiskRoom { is_short, free_bytes, reserve_bytes, folder })
         }
         CHECK_REPORT => PeerMessage::CheckReport {
             position: parse_position(&mut reader)?,

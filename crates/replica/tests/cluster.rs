@@ -12,7 +12,7 @@ use quorate_replica::command::{
 };
 use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, StateLimits};
 use quorate_replica::keeper::Keeper;
-use quorate_replica::replica::{Compaction, DiskWrite, Notice};
+use quorate_replica::replica::{Compaction, DiskSpace, DiskWrite, Notice};
 use quorate_replica::transfer::SnapshotJob;
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};

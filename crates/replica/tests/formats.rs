@@ -13,7 +13,7 @@ use quorate_replica::command::{Command, Condition, Seq, SessionKey};
 use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, OnceName, StateLimits};
 use quorate_replica::machine::{Machine, Nobody};
 use quorate_replica::shortage::{Shortage, folder_name};
-use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
+use quorate_replica::wire::{self, DiskRoom, PeerEnvelope, PeerMessage};
 use quorate_storage::{ClusterId, Incarnation, Origin};
 
 fn hexdump(bytes: &[u8]) -> String {
@@ -150,6 +150,21 @@ fn a_check_report_on_the_wire() {
 }
 
 #[test]
+fn a_disk_without_room_on_the_wire() {
+    let (free_bytes, reserve_bytes) = (0x1122, 0x3344);
+    check_frame(
+        PeerMessage::DiskRoom(DiskRoom { is_short: true, free_bytes, reserve_bytes, folder: "/d".into() }),
+        &expect![[r#"
+            0000  db 6a 7f 72 77 66 55 44 33 22 11 00 ef cd ab 89  .j.rwfUD3"......
+            0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+            0020  00 00 00 00 bb aa 00 00 00 00 00 00 2c 01 22 11  ............,.".
+            0030  00 00 00 00 00 00 44 33 00 00 00 00 00 00 02 00  ......D3........
+            0040  00 00 2f 64                                      ../d
+        "#]],
+    );
+}
+
+#[test]
 fn a_check_in_the_log() {
     let payload = entry::batch(1_700_000_000_000, &[entry::check()]);
     expect![[r#"
@@ -272,6 +287,12 @@ fn some_frames() -> Vec<Bytes> {
         PeerMessage::CheckReport { position, digest: 9, asks: true },
         PeerMessage::Founding { origin: None, seen: vec![(id(1), Incarnation(2))] },
         PeerMessage::Founding { origin: Some(origin()), seen: vec![(id(1), Incarnation(2))] },
+        PeerMessage::DiskRoom(DiskRoom {
+            is_short: false,
+            free_bytes: 1,
+            reserve_bytes: u64::MAX,
+            folder: folder_name("/data"),
+        }),
         PeerMessage::Founded { members: vec![(id(1), Incarnation(2)), (id(2), Incarnation(3))] },
         PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
     ];

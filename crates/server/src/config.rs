@@ -22,6 +22,8 @@ pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const LOG_MAX_BYTES_MIN: u64 = 1 << 20;
 /// Unless told otherwise, the tail of the log that is kept behind a snapshot is so many times smaller than the log.
 const LOG_TAIL_PART: u64 = 16;
+/// Bytes that must be free for the data folder, unless told otherwise: four segments of the log as it is by default.
+const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// Client connections at most, unless told otherwise.
 pub(crate) const MAX_CONNECTIONS_DEFAULT: usize = 20_000;
 /// The longest duration that a setting takes: a day. Longer is a slip of the pen.
@@ -66,6 +68,10 @@ pub(crate) struct ServeArgs {
     /// 8GiB, 512MiB; 0 for no limit [default: 0]
     #[arg(long, value_name = "BYTES", env = "QUORATE_MEMORY_MAX")]
     memory_max: Option<String>,
+    /// Bytes that must be free for the data folder, or writes that make the state grow get OOM while this server leads or
+    /// is needed: 1GiB, 0 for none [default: 256MiB]
+    #[arg(long, value_name = "BYTES", env = "QUORATE_DISK_RESERVE")]
+    disk_reserve: Option<String>,
     /// Bytes of log after which a snapshot takes its place: 1GiB, 16MiB [default: 1GiB]
     #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_MAX")]
     log_max: Option<String>,
@@ -97,6 +103,7 @@ struct ServeFile {
     request_timeout: Option<FileNumber>,
     max_connections: Option<usize>,
     memory_max: Option<FileNumber>,
+    disk_reserve: Option<FileNumber>,
     log_max: Option<FileNumber>,
     log_tail: Option<FileNumber>,
     cluster_listen: Option<String>,
@@ -141,6 +148,8 @@ pub(crate) struct ServeConfig {
     pub(crate) max_connections: usize,
     /// Bytes that the state may grow to while this server leads; 0 for no limit.
     pub(crate) memory_bytes_max: u64,
+    /// Bytes that must be free for the data folder.
+    pub(crate) disk_reserve_bytes: u64,
     /// Bytes of the log's entries after which a snapshot is taken.
     pub(crate) log_bytes_max: u64,
     /// Bytes of entries that are kept behind a snapshot.
@@ -256,6 +265,12 @@ impl ServeArgs {
             election_hold: parse_setting("election-hold", hold, ELECTION_HOLD_DEFAULT)?,
             request_timeout: parse_setting("request-timeout", timeout, REQUEST_TIMEOUT_DEFAULT)?,
             max_connections,
+            disk_reserve_bytes: parse_size(
+                "disk-reserve",
+                self.disk_reserve,
+                file.disk_reserve,
+                DISK_RESERVE_BYTES,
+            )?,
             memory_bytes_max: parse_size("memory-max", self.memory_max, file.memory_max, 0)?,
             log_bytes_max,
             log_tail_bytes,

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_raft::WriteId;
-use quorate_replica::replica::{Compaction, DiskWrite};
+use quorate_replica::disk_queue::DiskQueue;
+use quorate_replica::replica::{Compaction, DiskSpace, DiskWrite};
 use quorate_replica::wire::PeerEnvelope;
 use quorate_storage::{Disk, DiskError, Identity, Wal, WriteError, identity};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,9 +20,19 @@ const MARK_AFTER: Duration = Duration::from_millis(10);
 /// wait for.
 const PREPARE_AFTER: Duration = Duration::from_millis(300);
 
+/// How often the free space is looked at where nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// It is looked at after each sync, and told after so long.
+const TELL_AFTER: Duration = Duration::from_millis(50);
+/// Or as soon as this part of it is gone.
+const TELL_PART: u64 = 32;
+/// What has found no room is tried again so often, and the free space looked at.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+const _: () = assert!(TRY_AGAIN_AFTER.as_millis() < LOOK_EVERY.as_millis());
 const _: () = assert!(MARK_AFTER.as_millis() < PREPARE_AFTER.as_millis());
 
-/// What the loop asks of the disk; done in order.
+/// What the loop asks of the disk; writes are done in order, and the log is compacted behind those before it.
 enum Job {
     Write(DiskWrite),
     StoreIdentity(Identity),
@@ -40,6 +51,8 @@ pub(crate) enum Done {
     },
     /// The identity is synced.
     IdentityStored,
+    /// So much room there is.
+    Looked(DiskSpace),
     /// The disk failed, with a sentence. Nothing after what was reported before is durable.
     Failed(String),
 }
@@ -59,9 +72,11 @@ pub(crate) struct DiskThread {
 impl DiskThread {
     /// Starts the thread on this log of this folder.
     pub(crate) fn start(folder: PathBuf, disk: Arc<dyn Disk>, wal: Wal) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, waiting) = mpsc::channel();
         let (report, done) = unbounded_channel();
-        let mut writer = Writer { folder, disk, wal, queue, report };
+        let queue = DiskQueue::default();
+        let mut writer =
+            Writer { folder, disk, wal, jobs: waiting, report, queue, storing: None, told: None };
         let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || writer.run())?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread) })
     }
@@ -101,8 +116,13 @@ struct Writer {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
     wal: Wal,
-    queue: Receiver<Job>,
+    jobs: Receiver<Job>,
     report: UnboundedSender<Done>,
+    queue: DiskQueue,
+    /// An identity for which there was no room.
+    storing: Option<Identity>,
+    /// The free space that was told last, and when.
+    told: Option<(u64, Instant)>,
 }
 
 /// Why the disk's thread ends.
@@ -111,7 +131,7 @@ enum DiskFailure {
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
-    Identity(#[from] DiskError),
+    Disk(#[from] DiskError),
 }
 
 impl Writer {
@@ -124,57 +144,123 @@ impl Writer {
     }
 
     fn serve(&mut self) -> Result<(), DiskFailure> {
-        while let Some(job) = self.next_job()? {
-            self.carry_out(job)?;
+        self.look();
+        while self.wait()? {
+            self.carry_out()?;
+            self.look();
         }
+        // What is held was not promised.
         Ok(self.wal.mark_synced()?)
     }
 
-    /// Waits for a job, and uses the time if there is none; `None` at the end.
-    fn next_job(&mut self) -> Result<Option<Job>, DiskFailure> {
-        match self.queue.recv_timeout(MARK_AFTER) {
-            Ok(job) => return Ok(Some(job)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => self.wal.mark_synced()?,
+    /// Waits for jobs, and uses the time if there are none; false at the end.
+    fn wait(&mut self) -> Result<bool, DiskFailure> {
+        if self.is_held() {
+            return self.wait_for(TRY_AGAIN_AFTER, |_| Ok(true));
         }
-        match self.queue.recv_timeout(PREPARE_AFTER) {
-            Ok(job) => return Ok(Some(job)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => ignore_full(self.wal.prepare_next())?,
-        }
-        Ok(self.queue.recv().ok())
+        let prepare = |writer: &mut Self| {
+            ignore_full(writer.wal.prepare_next())?;
+            loop {
+                match writer.jobs.recv_timeout(LOOK_EVERY) {
+                    Ok(job) => return Ok(writer.take(job)),
+                    Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                    Err(RecvTimeoutError::Timeout) => writer.look(),
+                }
+            }
+        };
+        self.wait_for(MARK_AFTER, |writer| {
+            writer.wal.mark_synced()?;
+            writer.wait_for(PREPARE_AFTER, prepare)
+        })
     }
 
-    /// Carries out a job and all that have come after it, with one sync for all writes.
-    fn carry_out(&mut self, first: Job) -> Result<(), DiskFailure> {
-        let mut synced = None;
-        let mut compaction = None;
-        let mut send_after = Vec::new();
-        let mut job = Some(first);
-        while let Some(current) = job.take().or_else(|| self.queue.try_recv().ok()) {
-            match current {
-                Job::Write(write) => {
-                    self.wal.write(write.hard_state, write.reset_to, &write.entries)?;
-                    send_after.extend(write.send_after);
-                    synced = Some(write.write);
-                }
-                Job::StoreIdentity(identity) => {
-                    identity::store(&*self.disk, &identity)?;
-                    let _ = self.report.send(Done::IdentityStored);
-                }
-                Job::Compact(latest) => compaction = Some(latest),
-            }
+    /// Waits for a job, and does something else if there is none in time.
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        otherwise: impl FnOnce(&mut Self) -> Result<bool, DiskFailure>,
+    ) -> Result<bool, DiskFailure> {
+        match self.jobs.recv_timeout(patience) {
+            Ok(job) => Ok(self.take(job)),
+            Err(RecvTimeoutError::Disconnected) => Ok(false),
+            Err(RecvTimeoutError::Timeout) => otherwise(self),
         }
-        if let Some(write) = synced {
+    }
+
+    /// Takes a job and all that have come after it.
+    fn take(&mut self, first: Job) -> bool {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Write(write) => self.queue.push(write),
+                Job::StoreIdentity(identity) => self.storing = Some(identity),
+                Job::Compact(compaction) => self.queue.compact_later(compaction),
+            }
+            next = self.jobs.try_recv().ok();
+        }
+        true
+    }
+
+    /// Whether something waits for room.
+    fn is_held(&self) -> bool {
+        self.queue.no_room().is_some() || self.storing.is_some()
+    }
+
+    /// Does what was taken, with one sync for all writes; what finds no room stays, and is tried again.
+    fn carry_out(&mut self) -> Result<(), DiskFailure> {
+        let held_before = self.queue.no_room();
+        let mut appended = self.queue.append(&mut self.wal)?;
+        // One sync for what comes meanwhile, too.
+        while self.queue.no_room().is_none()
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.take(job);
+            appended.extend(self.queue.append(&mut self.wal)?);
+        }
+        if let Some(write) = appended.last().map(|write| write.write) {
             self.wal.sync()?;
+            let send_after = appended.into_iter().flat_map(|write| write.send_after).collect();
             let _ = self.report.send(Done::Persisted { write, send_after });
             // A log that is never idle makes its next segment in small steps, or one write would wait for all of it.
             ignore_full(self.wal.prepare_step())?;
         }
-        if let Some(Compaction { snapshot, through }) = compaction {
-            ignore_full(self.wal.compact(snapshot, through).map(|_| ()))?;
+        self.store_identity()?;
+        self.queue.compact(&mut self.wal)?;
+        if self.queue.no_room().is_some() != held_before.is_some() {
+            // What is looked at next is news in any case.
+            self.told = None;
         }
         Ok(())
+    }
+
+    fn store_identity(&mut self) -> Result<(), DiskFailure> {
+        let Some(identity) = &self.storing else { return Ok(()) };
+        match identity::store(&*self.disk, identity) {
+            Ok(()) => {
+                self.storing = None;
+                let _ = self.report.send(Done::IdentityStored);
+                Ok(())
+            }
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks at the free space, and tells of it where that is news.
+    fn look(&mut self) {
+        // Who cannot be asked is tried: a disk that has no room says so then.
+        let Ok(free_bytes) = self.disk.free_bytes() else { return };
+        let is_news =
+            |(told, at): (u64, Instant)| free_bytes < told - told / TELL_PART || at.elapsed() >= TELL_AFTER;
+        if self.told.is_none_or(is_news) {
+            self.tell(free_bytes);
+        }
+    }
+
+    fn tell(&mut self, free_bytes: u64) {
+        self.told = Some((free_bytes, Instant::now()));
+        let (held_bytes, is_held) = (self.queue.held_bytes(), self.queue.no_room().is_some());
+        let _ = self.report.send(Done::Looked(DiskSpace { free_bytes, held_bytes, is_held }));
     }
 }
 

@@ -100,6 +100,7 @@ impl<'a> ReplicaLoop<'a> {
                     self.events.push(Event::Persisted(write));
                 }
                 Done::IdentityStored => self.events.push(Event::IdentityStored),
+                Done::Looked(space) => self.events.push(Event::DiskSpace(space)),
                 Done::Failed(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
             }
         }

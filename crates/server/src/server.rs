@@ -154,6 +154,8 @@ fn replica_config(shared: &Shared, seed: u64) -> Config {
     replica.log_bytes_max = config.log_bytes_max;
     replica.log_tail_bytes = config.log_tail_bytes;
     replica.memory_bytes_max = config.memory_bytes_max;
+    replica.disk_reserve_bytes = config.disk_reserve_bytes;
+    replica.folder = config.data.display().to_string().into();
     replica
 }
 

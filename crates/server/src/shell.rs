@@ -183,7 +183,7 @@ pub(crate) fn complain(text: &str) {
 /// `quorate status`: one line a server, plain text.
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
     /// The head of each column, and the field of `INFO` that it shows.
-    const COLUMNS: [(&str, &str); 11] = [
+    const COLUMNS: [(&str, &str); 12] = [
         ("ID", "raft_id"),
         ("ROLE", "raft_role"),
         ("TERM", "raft_term"),
@@ -193,6 +193,7 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
         ("SNAPSHOT", "raft_snapshot"),
         ("KEYS", "quorate_keys"),
         ("SESSIONS", "quorate_sessions"),
+        ("DISK-FREE", "quorate_disk_free_human"),
         ("DIGEST", "quorate_digest"),
         ("STANDING", "quorate_standing"),
     ];

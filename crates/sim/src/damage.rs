@@ -1,6 +1,6 @@
 //! Damage that a cluster survives while it hits fewer than half of the servers: folders that are lost, bits that turn,
-//! servers that do not come back; and what any number may suffer, after which a process must end: syncs that fail,
-//! disks without room.
+//! servers that do not come back; and what any number may suffer, after which a process must end: syncs that fail;
+//! and disks without room, with which it must go on.
 
 use quorate_storage::identity::IDENTITY_FILE;
 use quorate_storage::{LogOffset, SimDisk};
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// A process that finds no room has ended, and somebody starts it again.
+    /// A process that finds no room for its start has ended, and somebody starts it again.
     pub(crate) fn stop_without_room(&mut self, host: HostIndex) -> Result<(), Violation> {
         self.stop_after_failed_sync(host)
     }

@@ -3,15 +3,19 @@
 
 use std::fmt;
 
-use quorate_replica::replica::{DiskWrite, Event};
-use quorate_storage::identity;
+use quorate_replica::disk_queue::NoRoom;
+use quorate_replica::replica::{DiskSpace, DiskWrite, Event};
+use quorate_storage::{Disk, WriteError, identity};
 
+use crate::host::Host;
 use crate::invariants::Violation;
 use crate::network::HostIndex;
 use crate::said::Span;
 use crate::schedule::{MS, Micros};
 use crate::world::{Happening, Internal, World};
 
+/// Milliseconds after which writes that have found no room are tried again.
+const AGAIN_MS: u64 = 100;
 /// How long a disk is idle before the log's synced end is marked.
 const IDLE_MS: u64 = 10;
 
@@ -28,22 +32,28 @@ impl World {
 
     pub(crate) fn queue_writes(&mut self, host: HostIndex, writes: Vec<DiskWrite>) -> Result<(), Violation> {
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
-        process.queued.extend(writes);
+        writes.into_iter().for_each(|write| process.queue.push(write));
         self.disk_turn(host)
     }
 
     /// If the disk is free, it takes all that waits.
     fn disk_turn(&mut self, host: HostIndex) -> Result<(), Violation> {
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
-        if !process.syncing.is_empty() || process.queued.is_empty() {
+        if !process.syncing.is_empty() || process.queue.is_empty() {
             return Ok(());
         }
-        process.syncing = std::mem::take(&mut process.queued);
+        match process.queue.append(&mut process.wal) {
+            Ok(appended) => process.syncing = appended,
+            Err(error) => return self.disk_failed(host, &error),
+        }
         process.disk_turns += 1;
-        for write in &process.syncing {
-            if let Err(error) = process.wal.write(write.hard_state, write.reset_to, &write.entries) {
-                return self.disk_failed(host, &error);
-            }
+        if let Some(NoRoom { needed, free }) = process.queue.no_room() {
+            self.counts.held += 1;
+            self.line(format_args!("n{} ⇓ has no room for {needed} bytes, {free} are free", host + 1));
+            self.try_again_later(host);
+        }
+        if self.hosts[host].process.as_ref().is_none_or(|process| process.syncing.is_empty()) {
+            return self.compact(host);
         }
         if self.trace.has_all() {
             let process = self.hosts[host].process.as_ref().expect("checked above");
@@ -53,6 +63,32 @@ impl World {
         let delay = self.sync_delay(host);
         self.inside_after(host, delay, Internal::Synced);
         Ok(())
+    }
+
+    /// Writes that find no room are held, and tried again.
+    fn try_again_later(&mut self, host: HostIndex) {
+        let Some(process) = self.hosts[host].process.as_mut() else { return };
+        if !std::mem::replace(&mut process.is_retrying, true) {
+            self.inside_after(host, AGAIN_MS * MS, Internal::Room);
+        }
+    }
+
+    pub(crate) fn try_again(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.maybe_crash_at_an_operation(host);
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        process.is_retrying = false;
+        self.disk_turn(host)
+    }
+
+    /// A server is told of the room on its disk while there is little, and once more when there is enough again.
+    pub(crate) fn look_at_room(&mut self, host: HostIndex) {
+        let Host { process: Some(process), disk, is_full, .. } = &mut self.hosts[host] else { return };
+        let Ok(free_bytes) = disk.free_bytes() else { return };
+        if !std::mem::replace(&mut process.is_told_of_room, *is_full) && !*is_full {
+            return;
+        }
+        let (held_bytes, is_held) = (process.queue.held_bytes(), process.queue.no_room().is_some());
+        self.give(host, Event::DiskSpace(DiskSpace { free_bytes, held_bytes, is_held }));
     }
 
     pub(crate) fn synced(&mut self, host: HostIndex) -> Result<(), Violation> {
@@ -69,7 +105,7 @@ impl World {
             return self.crash_at_effect(host);
         }
         let last = writes.last().map(|write| write.write);
-        self.compact(host, last)?;
+        self.compact(host)?;
         if self.trace.is_on() {
             self.line(format_args!("n{} ⇩ {}", host + 1, spans(&writes)));
         }
@@ -91,7 +127,10 @@ impl World {
         }
         let mut done = process.wal.mark_synced();
         if prepares {
-            done = done.and_then(|()| process.wal.prepare_next());
+            done = done.and_then(|()| match process.wal.prepare_next() {
+                Err(WriteError::Full { .. }) => Ok(()),
+                other => other,
+            });
         }
         done.or_else(|error| self.disk_failed(host, &error))
     }
@@ -101,6 +140,11 @@ impl World {
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         let Some(identity) = process.storing.take() else { return Ok(()) };
         if let Err(error) = identity::store(&self.hosts[host].disk, &identity) {
+            if error.is_full() {
+                self.hosts[host].process.as_mut().expect("as above").storing = Some(identity);
+                self.inside_after(host, AGAIN_MS * MS, Internal::IdentityDue);
+                return Ok(());
+            }
             return self.disk_failed(host, &error);
         }
         self.line(format_args!("n{} ⇩ identity", host + 1));
@@ -116,7 +160,8 @@ impl World {
         if self.hosts[host].sync_fails {
             return self.stop_after_failed_sync(host);
         }
-        if self.hosts[host].is_full {
+        // A process that runs goes on without room; one that starts may need some.
+        if self.hosts[host].is_full && self.hosts[host].process.is_none() {
             return self.stop_without_room(host);
         }
         Err(Violation { invariant: "disk", story: format!("n{}: {error}", host + 1) })

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_raft::{NodeId, WriteId};
+use quorate_raft::NodeId;
 use quorate_replica::command::Reply;
+use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::keeper::Keeper;
-use quorate_replica::replica::{Compaction, DiskWrite, Event, Replica, Request};
+use quorate_replica::replica::{DiskWrite, Event, Replica, Request};
 use quorate_storage::{FolderLock, Identity, SimDisk, Wal};
 
 use crate::network::HostIndex;
@@ -77,8 +78,12 @@ pub struct Process {
     pub backlog: VecDeque<Request>,
     /// A step is on its way.
     pub is_waking: bool,
-    /// Writes that wait for the disk.
-    pub queued: Vec<DiskWrite>,
+    /// Writes that wait for the disk, and what the log is not needed for any more.
+    pub queue: DiskQueue,
+    /// Another try of the writes that have found no room is on its way.
+    pub is_retrying: bool,
+    /// It was told last that its disk has little room.
+    pub is_told_of_room: bool,
     /// Writes that are being synced together.
     pub syncing: Vec<DiskWrite>,
     /// Ticks of its timer.
@@ -89,8 +94,6 @@ pub struct Process {
     pub keeper: Keeper,
     /// It has something to do, and is at it.
     pub is_keeping: bool,
-    /// What the log is not needed for any more, once this write is synced.
-    pub compaction: Option<(Compaction, WriteId)>,
     /// An identity on its way to the disk.
     pub storing: Option<Identity>,
     /// Connections of clients.

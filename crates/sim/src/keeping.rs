@@ -1,7 +1,6 @@
 //! Snapshots on a server: its keeper does one piece of work after the other, away from the steps, and the log goes only
 //! behind all that was written before. A crash may strike around each piece, and inside it.
 
-use quorate_raft::{Node, WriteId};
 use quorate_replica::keeper::Worked;
 use quorate_replica::replica::{Compaction, Event};
 use quorate_replica::transfer::{SnapshotJob, SnapshotNews};
@@ -63,23 +62,19 @@ impl World {
     ) -> Result<(), Violation> {
         let Some(compaction) = compaction else { return Ok(()) };
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
-        let issued = process.replica.raft().map_or(WriteId::ZERO, Node::issued);
-        process.compaction = Some((compaction, issued));
-        let is_idle = process.queued.is_empty() && process.syncing.is_empty();
-        if is_idle { self.compact(host, Some(issued)) } else { Ok(()) }
+        process.queue.compact_later(compaction);
+        self.compact(host)
     }
 
-    /// All writes up to `synced` are.
-    pub(crate) fn compact(&mut self, host: HostIndex, synced: Option<WriteId>) -> Result<(), Violation> {
+    /// Where nothing is being synced, the log goes as far as it may.
+    pub(crate) fn compact(&mut self, host: HostIndex) -> Result<(), Violation> {
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
-        let is_behind = |after: WriteId| synced.is_some_and(|synced| after <= synced);
-        let Some((Compaction { snapshot, through }, _)) =
-            process.compaction.take_if(|(_, after)| is_behind(*after))
-        else {
+        if !process.syncing.is_empty() {
             return Ok(());
-        };
-        match process.wal.compact(snapshot, through) {
-            Ok(_) => {
+        }
+        match process.queue.compact(&mut process.wal) {
+            Ok(None) => Ok(()),
+            Ok(Some(through)) => {
                 self.line(format_args!("n{} ⌸ the log goes up to {through}", host + 1));
                 Ok(())
             }

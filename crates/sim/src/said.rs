@@ -42,6 +42,14 @@ impl fmt::Display for Said<'_> {
             PeerMessage::CheckReport { position, digest, asks } => {
                 write!(f, "state at {position} is {digest:016x}{}", if *asks { ", and yours?" } else { "" })
             }
+            PeerMessage::DiskRoom(room) => {
+                write!(
+                    f,
+                    "disk {}, {} bytes free",
+                    if room.is_short { "full" } else { "fine" },
+                    room.free_bytes
+                )
+            }
             other @ (PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
             | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),

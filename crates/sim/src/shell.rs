@@ -23,6 +23,9 @@ use crate::world::{Happening, Internal, World};
 /// Requests that one step takes at most; the rest waits for the next, so that the replica's bound is asked again.
 const REQUESTS_A_STEP: usize = 256;
 
+/// Ticks between two looks at the room on a disk.
+const LOOK_TICKS: u64 = 25;
+
 /// Parts of a step's actions that have no order among each other.
 const PARTS: usize = 3;
 
@@ -75,13 +78,14 @@ impl World {
             inbox: Vec::new(),
             backlog: Default::default(),
             is_waking: false,
-            queued: Vec::new(),
+            queue: Default::default(),
+            is_retrying: false,
+            is_told_of_room: false,
             syncing: Vec::new(),
             ticks: 0,
             disk_turns: 0,
             keeper,
             is_keeping: false,
-            compaction: None,
             storing: None,
             accepted: Default::default(),
         };
@@ -110,6 +114,10 @@ impl World {
         let HostOptions { snapshot_chunk_bytes, snapshot_chunks_per_second, .. } = self.options.host;
         config.snapshot_chunk_bytes = snapshot_chunk_bytes;
         config.snapshot_bytes_per_second = snapshot_chunk_bytes as u64 * snapshot_chunks_per_second;
+        // What a server keeps free of a disk differs from start to start.
+        config.disk_reserve_bytes =
+            self.options.host.segment_bytes * [0, 1, 2, 4][(self.starts % 4) as usize];
+        config.folder = format!("n{}", host + 1).into();
         let flags = &self.options.faults.flags;
         if let Some((min, max)) = flags.election_ticks {
             (config.raft.election_ticks_min, config.raft.election_ticks_max) = (min, max);
@@ -190,7 +198,11 @@ impl World {
         for (connection, accepted) in &process.accepted {
             answered::check(host, process.ticks, *connection, accepted)?;
         }
+        let ticks = process.ticks;
         self.give(host, Event::Tick);
+        if ticks % LOOK_TICKS == 0 {
+            self.look_at_room(host);
+        }
         Ok(())
     }
 

@@ -117,6 +117,8 @@ pub enum Internal {
     IdentityDue,
     /// A piece of work on a snapshot is done.
     Keeping,
+    /// There may be room for what was held.
+    Room,
 }
 
 /// Which phase of the run it is.
@@ -143,6 +145,8 @@ pub struct Counts {
     pub partitions: u64,
     /// Other faults.
     pub faults: u64,
+    /// Times at which a disk had no room for a write.
+    pub held: u64,
     /// Things done to snapshots.
     pub snapshots: u64,
     /// Backups that were taken whole.
@@ -337,6 +341,7 @@ impl World {
             Internal::Idle { turn } => self.idle(host, turn),
             Internal::IdentityDue => self.identity_due(host),
             Internal::Keeping => self.keep(host),
+            Internal::Room => self.try_again(host),
         }
     }
 }

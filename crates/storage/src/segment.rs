@@ -28,7 +28,12 @@ impl NextSegment {
         if free < needed {
             return Err(WriteError::Full { needed, free });
         }
-        let file = left_over.map_or_else(|| disk.create(&name), Ok).map_err(failed)?;
+        let file = match left_over.map_or_else(|| disk.create(&name), Ok) {
+            Ok(file) => file,
+            // Room for zeros, and none for a name.
+            Err(error) if error.is_full() => return Err(WriteError::Full { needed, free }),
+            Err(error) => return Err(failed(error)),
+        };
         // Or a power cut takes the file away with all that will be synced in it.
         disk.sync_folder().map_err(failed)?;
         Ok(Self { file, size, filled: 0 })

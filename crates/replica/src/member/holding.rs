@@ -83,7 +83,8 @@ impl Member {
         let mut tail_bytes = 0;
         while let Some(entry) = self.node.entry(through) {
             tail_bytes += entry.cost() as u64;
-            if tail_bytes > self.holding.tail_bytes {
+            // Where there is no room, who is a little behind gets a snapshot.
+            if self.disks.own().is_short || tail_bytes > self.holding.tail_bytes {
                 break;
             }
             through = through.previous();
@@ -121,6 +122,9 @@ impl Member {
     /// Entries behind this are held for followers.
     fn floor(&self) -> Index {
         let all = Index(u64::MAX);
+        if self.disks.own().is_short {
+            return all;
+        }
         let Some(followers) =
             self.node.progress().filter(|_| self.node.log_bytes() as u64 <= self.holding.bytes_max)
         else {

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_raft::Index;
+use quorate_raft::{Index, NodeId};
 
 use super::Member;
 use crate::command::{Reply, ReplyError};
@@ -46,11 +46,6 @@ impl Room {
         self.memory_bytes_max
     }
 
-    /// Whether any write may be refused at all.
-    fn is_limited(&self) -> bool {
-        self.memory_bytes_max > 0
-    }
-
     /// This entry was proposed.
     fn proposed(&mut self, index: Index, growth: u64) {
         if growth > 0 {
@@ -72,28 +67,29 @@ impl Room {
         self.growing_bytes = 0;
     }
 
-    /// By how much the write makes the state grow, behind others that make it grow by `before`; or why it may not.
-    fn admit(&self, machine: &Machine, write: &LoggedWrite, before: u64) -> Result<u64, Shortage> {
-        let needed = machine.growth(write);
-        // What does not grow is how one gets out of a shortage.
-        if needed == 0 {
-            return Ok(0);
-        }
+    /// Whether the state may grow by `needed`, behind writes that make it grow by `before`.
+    fn check(&self, machine: &Machine, needed: u64, before: u64) -> Result<(), Shortage> {
         let used = machine.memory().total() + self.growing_bytes + before;
         if self.memory_bytes_max > 0 && used + needed > self.memory_bytes_max {
             return Err(Shortage::Memory { needed, used, limit: self.memory_bytes_max });
         }
-        Ok(needed)
+        Ok(())
     }
+}
+
+/// Whoever judges the writes of one moment.
+struct Judge<'a> {
+    member: &'a Member,
+    /// The disk that nothing can be committed without, and that has no room.
+    disk: Option<Shortage>,
+    /// By how much the writes that were let pass make the state grow.
+    growth: u64,
 }
 
 impl Member {
     /// The answer to a write that was not sent yet and would be refused: it need not go through the log for that.
-    pub(super) fn refusal(&self, write: &LoggedWrite) -> Option<Reply> {
-        if !self.is_leader() || !self.room.is_limited() {
-            return None;
-        }
-        let shortage = self.room.admit(&self.machine, write, 0).err()?;
+    pub(super) fn refusal(&self, write: &LoggedWrite, id: NodeId) -> Option<Reply> {
+        let shortage = self.judge(id)?.admit(write).err()?;
         Some(Reply::Error(ReplyError::Short(Box::new(shortage))))
     }
 
@@ -106,22 +102,46 @@ impl Member {
 
     /// The items as they may be proposed, each with refusals in the place of what there is no room for, and by how much
     /// they make the state grow.
-    pub(super) fn admitted(&self, items: Vec<Bytes>) -> (Vec<Bytes>, u64) {
-        if !self.room.is_limited() {
-            return (items, 0);
-        }
-        let mut growth = 0;
-        let admitted = items.into_iter().filter_map(|items| self.admit_items(items, &mut growth)).collect();
-        (admitted, growth)
+    pub(super) fn admitted(&self, items: Vec<Bytes>, id: NodeId) -> (Vec<Bytes>, u64) {
+        let Some(mut judge) = self.judge(id) else { return (items, 0) };
+        let admitted = items.into_iter().filter_map(|items| judge.admit_items(items)).collect();
+        (admitted, judge.growth)
     }
 
-    fn admit_items(&self, bytes: Bytes, growth: &mut u64) -> Option<Bytes> {
+    /// `None` where nothing can be refused. Of memory the leader alone has a say; of disks, whoever was told.
+    fn judge(&self, id: NodeId) -> Option<Judge<'_>> {
+        let leader = self.node.leader()?;
+        let disk = self.disks.shortage(id, leader, self.node.membership());
+        let is_limited = disk.is_some() || self.is_leader() && self.room.memory_bytes_max > 0;
+        is_limited.then_some(Judge { member: self, disk, growth: 0 })
+    }
+}
+
+impl Judge<'_> {
+    fn admit(&mut self, write: &LoggedWrite) -> Result<(), Shortage> {
+        let Member { room, machine, .. } = self.member;
+        let needed = machine.growth(write);
+        // What does not grow is how one gets out of a shortage.
+        if needed == 0 {
+            return Ok(());
+        }
+        if let Some(disk) = &self.disk {
+            return Err(disk.clone());
+        }
+        if self.member.is_leader() {
+            room.check(machine, needed, self.growth)?;
+        }
+        self.growth += needed;
+        Ok(())
+    }
+
+    fn admit_items(&mut self, bytes: Bytes) -> Option<Bytes> {
         let items = entry::parse_items(&bytes).expect("items that were read before they were staged");
         let mut has_refused = false;
         let mut admitted = Vec::with_capacity(items.len());
         for item in items {
             admitted.push(match item {
-                Item::Run(run) => Item::Run(self.admit_run(run, growth, &mut has_refused)),
+                Item::Run(run) => Item::Run(self.admit_run(run, &mut has_refused)),
                 other @ (Item::OpenGateway { .. } | Item::Check) => other,
             });
         }
@@ -134,8 +154,8 @@ impl Member {
         (laid_out.len() <= WRITE_BYTES_MAX + RUN_BYTES_MAX).then_some(laid_out)
     }
 
-    fn admit_run(&self, mut run: Run, growth: &mut u64, has_refused: &mut bool) -> Run {
-        let ran = self.machine.sessions().gateway_last(run.session).unwrap_or_default();
+    fn admit_run(&mut self, mut run: Run, has_refused: &mut bool) -> Run {
+        let ran = self.member.machine.sessions().gateway_last(run.session).unwrap_or_default();
         let mut seq = run.first;
         run.writes.retain_mut(|write| {
             // A repeat is skipped, whatever it is.
@@ -144,11 +164,8 @@ impl Member {
             if is_repeat {
                 return true;
             }
-            match self.room.admit(&self.machine, write, *growth) {
-                Ok(more) => {
-                    *growth += more;
-                    true
-                }
+            match self.admit(write) {
+                Ok(()) => true,
                 Err(shortage) => {
                     *has_refused = true;
                     *write = write.refused(shortage);

@@ -228,3 +228,113 @@ fn the_account_survives_a_snapshot() {
     assert_eq!(memory.overhead_bytes, 2 * KEY_OVERHEAD_BYTES);
     assert!(memory.session_bytes > 6 * 64 + 100, "{memory:?}");
 }
+
+/// Servers that keep a thousand bytes free.
+fn with_reserve() -> Cluster {
+    let mut cluster = Cluster::configured(3, |config| {
+        config.disk_reserve_bytes = 1_000;
+        config.folder = format!("/data/{}", config.id.get()).into();
+    });
+    cluster.run(100);
+    cluster
+}
+
+fn see_room(cluster: &mut Cluster, node: NodeId, free_bytes: u64) {
+    let (held_bytes, is_held) = (0, false);
+    cluster.step(node, Event::DiskSpace(DiskSpace { free_bytes, held_bytes, is_held }));
+    cluster.settle();
+}
+
+/// The server whose disk a reply names.
+fn server_in(reply: &Reply) -> Option<NodeId> {
+    let Reply::Error(ReplyError::Short(shortage)) = reply else { return None };
+    let Shortage::Disk { server, folder, .. } = &**shortage else { panic!("{shortage}") };
+    assert_eq!(**folder, format!("/data/{}", server.get()));
+    Some(*server)
+}
+
+/// Everyone refuses alike, whether the write comes here or there.
+#[track_caller]
+fn check_refused(cluster: &mut Cluster, by: Option<NodeId>) {
+    for node in [1, 2, 3].map(id) {
+        let reply = cluster.call(node, append("k", "x"));
+        assert_eq!(server_in(&reply), by, "{reply:?}");
+        assert_eq!(cluster.call(node, put("l", "")), Reply::Ok, "no larger than it was");
+        assert!(matches!(cluster.call(node, get("k")), Reply::Value(_)));
+        assert_eq!(cluster.call(node, delete("nothing")), Reply::Integer(0));
+    }
+}
+
+#[test]
+fn one_full_disk_is_no_matter_and_the_leaders_or_a_majoritys_is() {
+    let mut cluster = with_reserve();
+    let leader = cluster.leader();
+    let others: Vec<NodeId> = [1, 2, 3].map(id).into_iter().filter(|node| *node != leader).collect();
+    assert_eq!(cluster.call(leader, put("l", "")), Reply::Ok);
+    check_refused(&mut cluster, None);
+    see_room(&mut cluster, others[0], 999);
+    check_refused(&mut cluster, None);
+    see_room(&mut cluster, others[1], 10);
+    check_refused(&mut cluster, Some(others[0]));
+    // It is said again and again, so a server that is not heard any more is forgotten, and so is one that says so.
+    cluster.run(500);
+    check_refused(&mut cluster, Some(others[0]));
+    see_room(&mut cluster, others[1], 1_000);
+    check_refused(&mut cluster, None);
+    see_room(&mut cluster, leader, 0);
+    check_refused(&mut cluster, Some(leader));
+    see_room(&mut cluster, leader, 5_000);
+    check_refused(&mut cluster, None);
+    cluster.run(10);
+    assert_eq!(cluster.digests().len(), 1);
+}
+
+#[test]
+fn a_server_that_is_gone_is_not_believed_to_be_full_for_ever() {
+    let mut cluster = with_reserve();
+    let leader = cluster.leader();
+    let others: Vec<NodeId> = [1, 2, 3].map(id).into_iter().filter(|node| *node != leader).collect();
+    others.iter().for_each(|node| see_room(&mut cluster, *node, 0));
+    assert!(server_in(&cluster.call(leader, append("k", "x"))).is_some());
+    cluster.cut.insert(others[0]);
+    cluster.run(400);
+    assert_eq!(cluster.call(leader, append("k", "x")), Reply::Integer(1));
+}
+
+/// The leader learns of it while the write is on its way, so the refusal stands in the log.
+#[test]
+fn a_write_on_its_way_to_a_full_disk_is_refused_under_its_sequence() {
+    let mut cluster = with_reserve();
+    let leader = cluster.leader();
+    let other = [1, 2, 3].map(id).into_iter().find(|node| *node != leader).unwrap();
+    for (tag, operation) in (0..).zip([append("k", "a"), append("k", "b")]) {
+        cluster.request(other, 5, tag, operation);
+    }
+    let (free_bytes, held_bytes, is_held) = (5_000, 1, true);
+    cluster.step(leader, Event::DiskSpace(DiskSpace { free_bytes, held_bytes, is_held }));
+    cluster.settle();
+    let answers = cluster.take_answers(other);
+    assert!(answers.iter().all(|(_, reply)| server_in(reply) == Some(leader)), "{answers:?}");
+    see_room(&mut cluster, leader, 5_000);
+    assert_eq!(cluster.call(other, append("k", "c")), Reply::Integer(1));
+}
+
+/// Where there is no room, an eighth of the log is enough for a snapshot, and no tail is kept behind it.
+#[test]
+fn with_no_room_a_snapshot_is_taken_early() {
+    let mut cluster = Cluster::configured(1, |config| {
+        (config.log_bytes_max, config.log_tail_bytes) = (8_000, 4_000);
+        config.disk_reserve_bytes = 1_000;
+        config.folder = "/data/1".into();
+    });
+    cluster.run(100);
+    for number in 0..20 {
+        assert_eq!(cluster.call(id(1), put("k", &number.to_string())), Reply::Ok);
+    }
+    cluster.run(10);
+    assert!(cluster.servers[&id(1)].jobs.is_empty());
+    see_room(&mut cluster, id(1), 10);
+    cluster.run(1);
+    let jobs = &cluster.servers[&id(1)].jobs;
+    assert!(matches!(jobs.front(), Some(SnapshotJob::Take(_))), "{jobs:?}");
+}

@@ -136,6 +136,14 @@ fn persistence(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_snapshot_failure", snapshots.failure.replace(['\r', '\n'], " "));
     line(text, "quorate_log_bytes", snapshots.log_bytes);
     line(text, "quorate_log_bytes_max", shared.config.log_bytes_max);
+    line(text, "quorate_disk_folder", shared.config.data.display());
+    if let Some(disk) = &status.disk {
+        line(text, "quorate_disk_free_bytes", disk.free_bytes);
+        line(text, "quorate_disk_free_human", Human(disk.free_bytes));
+        line(text, "quorate_disk_reserve_bytes", disk.reserve_bytes);
+        line(text, "quorate_disk_full", u8::from(disk.is_short));
+        line(text, "quorate_disk_held_bytes", status.disk_held_bytes);
+    }
 }
 
 fn loading(shared: &Shared, text: &mut String) {
@@ -205,12 +213,23 @@ fn role(role: Role) -> &'static str {
     }
 }
 
+/// That the disk has no room, if it has none.
+fn disk_notice(status: &Status) -> String {
+    let Some(disk) = status.disk.as_ref().filter(|disk| disk.is_short) else { return String::new() };
+    format!(
+        "disk full: {} are free for {}, and --disk-reserve is {}",
+        Human(disk.free_bytes),
+        disk.folder,
+        Human(disk.reserve_bytes)
+    )
+}
+
 fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     let (standing, notice) = match &status.standing {
         Standing::Founding { .. } if let Some(loading) = shared.loading() => {
             ("loading", format!("reads its data folder, {} %", loading.percent()))
         }
-        Standing::Member => ("member", String::new()),
+        Standing::Member => ("member", disk_notice(status)),
         Standing::Founding { conflict: Some(why), .. } => ("founding", why.replace(['\r', '\n'], " ")),
         Standing::Founding { missing, conflict: None } => {
             let missing: Vec<String> = missing.iter().map(|node| node.get().to_string()).collect();

@@ -178,6 +178,7 @@ fn is_bulk(message: &PeerMessage) -> bool {
         | PeerMessage::ReadIndexReply { .. }
         | PeerMessage::FetchSnapshot { .. }
         | PeerMessage::CheckReport { .. }
+        | PeerMessage::DiskRoom(_)
         | PeerMessage::Founding { .. }
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. } => false,

@@ -3,12 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use quorate_resp::Frame;
 use tempfile::TempDir;
 
-use crate::support::{Client, Cluster, Plan, bulk, ok, text, wait_for};
+use crate::support::{Cluster, Plan, bulk, ok, text, wait_for};
 
 #[test]
 fn two_servers_on_one_folder() {
@@ -197,58 +196,4 @@ fn a_client_port_in_use() {
     let (status, log) = plan.refused();
     assert_eq!(status, 1);
     assert!(log.contains(&format!("--listen 127.0.0.1:{}", plan.port)), "{log}");
-}
-
-/// A file system of this size, while it lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None` where this user may not mount.
-    fn new(folder: &Path, bytes: u64) -> Option<Self> {
-        let options = format!("size={bytes}");
-        let status =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "quorate-test"]).arg(folder).status();
-        status.is_ok_and(|status| status.success()).then(|| Self(folder.to_owned()))
-    }
-
-    fn grow(&self, bytes: u64) {
-        let options = format!("remount,size={bytes}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_full_disk_ends_the_server_with_a_sentence_and_loses_nothing() {
-    let folder = TempDir::new().unwrap();
-    let Some(mounted) = Mounted::new(folder.path(), 100 << 20) else {
-        println!("this user may not mount a small file system; nothing was tried");
-        return;
-    };
-    let plan = Plan::alone(&folder.path().join("data"));
-    let server = plan.start();
-    server.serving();
-    let mut client = server.client();
-    let value = "x".repeat(1 << 20);
-    let mut acknowledged = 0;
-    while let Some(answer) = client.try_call(&["SET", &format!("k{acknowledged}"), &value]) {
-        assert_eq!(answer, ok());
-        acknowledged += 1;
-        assert!(acknowledged < 100, "more than the disk can hold");
-    }
-    let (status, log) = server.ended();
-    assert_eq!(status, Some(4), "{log}");
-    assert!(log.contains("disk is full") && log.contains(&folder.path().display().to_string()), "{log}");
-    mounted.grow(400 << 20);
-    let server = plan.start();
-    server.serving();
-    let Frame::Integer(keys) = Client::connect(plan.port).call(&["DBSIZE"]) else { panic!("no number") };
-    println!("{acknowledged} acknowledged, {keys} found");
-    assert!(keys >= acknowledged && keys <= acknowledged + 1);
-    server.kill();
 }

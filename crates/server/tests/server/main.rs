@@ -10,6 +10,7 @@ mod failover;
 mod folders;
 mod impostors;
 mod large_writes;
+mod limits;
 mod load;
 mod loading;
 mod ports;

@@ -148,6 +148,18 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::short_memory,
     },
     Sabotage {
+        name: "held-write-promised",
+        about: "a write for which the disk has no room counts as written",
+        bug: Bug::Replica(replica::PromisesWhatIsHeld),
+        weather: weather::full_disks,
+    },
+    Sabotage {
+        name: "compaction-under-held",
+        about: "a log is compacted though writes that wait for room reach further back",
+        bug: Bug::Replica(replica::CompactsUnderHeld),
+        weather: weather::full_disks,
+    },
+    Sabotage {
         name: "refused-after-send",
         about: "\"not executed\" is said of a command that was sent",
         bug: Bug::Replica(replica::RefusesWhatWasSent),

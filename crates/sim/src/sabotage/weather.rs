@@ -229,6 +229,17 @@ pub(super) fn short_memory(options: &mut Options, prng: &mut Prng) {
     options.faults.flags.memory_bytes_max = Some(prng.between(3_000, 8_000));
 }
 
+/// Disks are full for a while, one or several at a time, with leaders that die.
+pub(super) fn full_disks(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults.full_disk = Some(prng.between(500, 2_000) * MS);
+    options.faults.process_crash = Some(prng.between(1_000, 4_000) * MS);
+    options.faults.lasts_max = prng.between(500, 4_000) * MS;
+    options.host.segment_bytes = 1 << 10;
+    options.host.log_bytes_max = prng.between(2_000, 8_000);
+    options.host.log_tail_bytes = prng.between(0, 2_000);
+}
+
 /// Snapshots are taken all the time, nothing is kept behind them, and who was away for a little needs one; it comes in
 /// many pieces. Power fails at any of a disk's operations.
 pub(super) fn snapshots(options: &mut Options, prng: &mut Prng) {

@@ -166,7 +166,12 @@ impl SnapshotReceiver {
     /// If it is not complete.
     pub fn finish(mut self) -> Result<SnapshotFile, SnapshotError> {
         assert!(self.is_complete(), "a snapshot is used before it is complete");
-        self.file.sync_data()?;
+        if let Err(error) = self.file.sync_data() {
+            if error.is_full() {
+                self.abandon()?;
+            }
+            return Err(error.into());
+        }
         let (cluster, position) = (self.walk.cluster(), self.walk.position());
         let found = self.file()?;
         match found.verify(&mut |_, _| {}) {

@@ -11,7 +11,8 @@ use crate::identity::ClusterId;
 use crate::sabotage::Bug;
 
 /// A snapshot that is being taken. If it is dropped unfinished, its file stays until the next start, or the next one of
-/// the same position: see [`SnapshotWriter::abandon`].
+/// the same position: see [`SnapshotWriter::abandon`]. Where no room is found for its beginning or its end, its file is
+/// removed.
 pub struct SnapshotWriter {
     disk: Arc<dyn Disk>,
     file: Box<dyn DiskFile>,
@@ -42,8 +43,10 @@ impl SnapshotWriter {
         let mut buffer = Vec::new();
         walk.write_header(&mut buffer);
         let mut writer = Self { disk, file, name, walk, synced: 0, buffer };
-        writer.write()?;
-        Ok(writer)
+        match writer.write() {
+            Ok(()) => Ok(writer),
+            Err(error) => Err(writer.give_up(error)),
+        }
     }
 
     /// Adds a block.
@@ -69,10 +72,13 @@ impl SnapshotWriter {
     /// that are older than the one before it are removed.
     pub fn finish(mut self, digest: u64) -> Result<SnapshotFile, SnapshotError> {
         self.walk.write_trailer(&mut self.buffer, digest);
-        self.write()?;
+        let mut written = self.write();
         if !Bug::NamesSnapshotBeforeContent.is_put_back() {
             // The content before the name: whatever has the name is whole.
-            self.file.sync_data()?;
+            written = written.and_then(|()| self.file.sync_data());
+        }
+        if let Err(error) = written {
+            return Err(self.give_up(error));
         }
         drop(self.file);
         complete(&self.disk, self.walk.cluster(), self.walk.position(), &self.name)
@@ -82,6 +88,17 @@ impl SnapshotWriter {
     pub fn abandon(self) -> Result<(), DiskError> {
         drop(self.file);
         self.disk.remove(&self.name)
+    }
+
+    /// What is not finished must not take the room that is missing.
+    fn give_up(self, error: DiskError) -> SnapshotError {
+        if !error.is_full() {
+            return error.into();
+        }
+        match self.abandon() {
+            Ok(()) => error.into(),
+            Err(failure) => failure.into(),
+        }
     }
 
     fn write(&mut self) -> Result<(), DiskError> {

@@ -53,7 +53,10 @@ impl Wal {
     ) -> Result<(), WriteError> {
         let Some(position) = reset_to else { return self.append(hard_state, entries) };
         self.append(hard_state, &[])?;
-        self.reset_to(position)?;
+        // Or it was done by the same call, which then found no room for the entries.
+        if self.base != position {
+            self.reset_to(position)?;
+        }
         self.append(None, entries)
     }
 

@@ -234,6 +234,25 @@ fn a_log_that_finds_no_room_to_begin_anew_is_as_it_was() {
     assert_eq!((restored.base, restored.entries), (at(9, 2), vec![entry(10, 3, "next")]));
 }
 
+/// A log that begins anew, and finds room for that but not for what follows, takes the same write again.
+#[test]
+fn a_write_that_finds_no_room_behind_a_new_beginning_comes_again() {
+    let (disk, mut wal, _) = thirds(5);
+    wal.prepare_next().unwrap();
+    disk.set_capacity_bytes(Some(disk.used_bytes()));
+    let entries = [entry(10, 3, vec![1; 700]), entry(11, 3, vec![2; 700]), entry(12, 3, vec![3; 20_000])];
+    let write = |wal: &mut Wal| wal.write(Some(vote(3, 1)), Some(at(9, 2)), &entries);
+    assert!(matches!(write(&mut wal), Err(WriteError::Full { .. })));
+    assert!(matches!(write(&mut wal), Err(WriteError::Full { .. })), "nothing has changed");
+    wal.sync().unwrap();
+    wal.mark_synced().unwrap();
+    disk.set_capacity_bytes(None);
+    write(&mut wal).unwrap();
+    wal.sync().unwrap();
+    let (_, restored) = reopened(&disk, at(9, 2));
+    assert_eq!((restored.base, &restored.entries[..]), (at(9, 2), &entries[..]));
+}
+
 fn unlimited(disk: &SimDisk) -> SimDisk {
     let disk = disk.fork();
     disk.set_capacity_bytes(None);

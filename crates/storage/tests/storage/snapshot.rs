@@ -240,6 +240,30 @@ fn a_full_disk_takes_no_snapshot_and_gets_its_room_back() {
     assert_eq!(disk.free_bytes().unwrap(), 10_000);
 }
 
+/// Wherever in it the room ends, also at its head and its trailer: nothing of it stays.
+#[test]
+fn a_snapshot_that_finds_no_room_leaves_nothing_behind() {
+    let disk = SimDisk::new();
+    let whole = take(&disk, at(5, 2), &[&[1; 1000], &[2; 1000]]).bytes();
+    for room in (0..whole).step_by(7).chain([whole - 1]) {
+        let disk = SimDisk::new();
+        disk.set_capacity_bytes(Some(room));
+        let full =
+            |error: SnapshotError| assert!(matches!(error, SnapshotError::Disk(error) if error.is_full()));
+        match SnapshotWriter::create(shared(&disk), cluster(), at(5, 2)) {
+            Err(error) => full(error),
+            Ok(mut writer) => match writer.block(&[1; 1000]).and_then(|()| writer.block(&[2; 1000])) {
+                Err(error) => {
+                    full(error);
+                    writer.abandon().unwrap();
+                }
+                Ok(()) => full(writer.finish(DIGEST).map(drop).unwrap_err()),
+            },
+        }
+        assert_eq!(disk.names(), [] as [String; 0], "room for {room} of {whole}");
+    }
+}
+
 /// Several followers read one file, and its name goes away meanwhile.
 #[test]
 fn an_open_snapshot_is_read_by_many_and_outlives_its_name() {

@@ -1,0 +1,142 @@
+//! Which servers' disks have no room left, and who must know. A server tells the others of its own, so that whoever leads
+//! refuses in time what could not be committed. Knows no disk: the shell looks, and says what it saw.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Membership, NodeId};
+
+use super::Member;
+use crate::replica::{DiskSpace, Notice, Outbox};
+use crate::shortage::{Shortage, folder_name};
+use crate::wire::{DiskRoom, PeerMessage};
+
+/// Milliseconds after which the others are told again that there is no room.
+const TELL_AGAIN_MS: u64 = 1_000;
+/// Milliseconds for which a server is believed that it has no room: it may have stopped, and its disk with it.
+const BELIEVED_MS: u64 = 3_000;
+/// Bytes of entries that may wait for room on the disk of a leader, which can commit without its own disk: past it, it
+/// proposes nothing.
+const HELD_BYTES_MAX: u64 = 64 << 20;
+/// With no room, a snapshot is due after this part of the bytes after which it is due anyway: it frees a segment at least.
+const LOG_PART_WHEN_SHORT: u64 = 8;
+
+const _: () = assert!(TELL_AGAIN_MS < BELIEVED_MS);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Disks {
+    own: DiskRoom,
+    held_bytes: u64,
+    /// When the others were last told that there is no room; `None` where they believe that there is.
+    told_ms: Option<u64>,
+    /// Those of others that have no room, and until when they are believed.
+    others: BTreeMap<NodeId, (DiskRoom, u64)>,
+}
+
+impl Disks {
+    pub(super) fn new(reserve_bytes: u64, folder: &str) -> Self {
+        let own =
+            DiskRoom { is_short: false, free_bytes: u64::MAX, reserve_bytes, folder: folder_name(folder) };
+        Self { own, held_bytes: 0, told_ms: None, others: BTreeMap::new() }
+    }
+
+    /// This server's own.
+    pub(super) fn own(&self) -> &DiskRoom {
+        &self.own
+    }
+
+    /// Whether this server may lead on no further.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.held_bytes >= HELD_BYTES_MAX
+    }
+
+    /// Bytes of the log after which a snapshot is due.
+    pub(super) fn log_bytes_max(&self, log_bytes_max: u64) -> u64 {
+        if self.own.is_short { log_bytes_max / LOG_PART_WHEN_SHORT } else { log_bytes_max }
+    }
+
+    /// The disk for which a write that makes the state grow must not be proposed by `leader`: its own, or one of those
+    /// without which there is no majority.
+    pub(super) fn shortage(&self, id: NodeId, leader: NodeId, membership: &Membership) -> Option<Shortage> {
+        if !self.own.is_short && self.others.is_empty() {
+            return None;
+        }
+        let of = |node: NodeId| match self.others.get(&node) {
+            _ if node == id => Some(&self.own).filter(|own| own.is_short),
+            told => told.map(|(room, _)| room),
+        };
+        let (server, room) = match of(leader) {
+            Some(room) => (leader, room),
+            None if membership.reached(|node| of(node).is_none()) => return None,
+            None => membership.voters().iter().find_map(|node| Some((*node, of(*node)?)))?,
+        };
+        let DiskRoom { is_short: _, free_bytes, reserve_bytes, folder } = room;
+        Some(Shortage::Disk { server, free: *free_bytes, reserve: *reserve_bytes, folder: folder.clone() })
+    }
+}
+
+impl Member {
+    /// How the disk of this server is.
+    pub(crate) fn disk(&self) -> &DiskRoom {
+        self.disks.own()
+    }
+
+    /// Bytes of entries that wait for room on it.
+    pub(crate) fn disk_held_bytes(&self) -> u64 {
+        self.disks.held_bytes
+    }
+
+    /// The shell has looked at the disk.
+    pub(crate) fn disk_space(&mut self, space: DiskSpace, out: &mut Outbox) {
+        let DiskSpace { free_bytes, held_bytes, is_held } = space;
+        self.disks.held_bytes = held_bytes;
+        let own = &mut self.disks.own;
+        let was_short = own.is_short;
+        own.free_bytes = free_bytes;
+        own.is_short = is_held || free_bytes < own.reserve_bytes;
+        let DiskRoom { is_short, free_bytes, reserve_bytes, folder } = own;
+        if *is_short && !was_short {
+            out.actions.notices.push(Notice::Warn(format!(
+                "{free_bytes} bytes are free for {folder}, and --disk-reserve is {reserve_bytes} bytes: writes that make \
+                 the state grow are refused while this server leads or is needed for a majority; make room"
+            )));
+        } else if was_short && !*is_short {
+            out.actions.notices.push(Notice::Info(format!(
+                "{free_bytes} bytes are free for {folder} again: all writes are taken"
+            )));
+        }
+        self.tell_disk(out);
+    }
+
+    /// Another server says how its disk is.
+    pub(super) fn disk_told(&mut self, from: NodeId, room: DiskRoom) {
+        if room.is_short {
+            self.disks.others.insert(from, (room, self.uptime_ms + BELIEVED_MS));
+        } else {
+            self.disks.others.remove(&from);
+        }
+    }
+
+    /// Forgets what was not renewed, and tells the others in time.
+    pub(super) fn tick_disks(&mut self, out: &mut Outbox) {
+        let now_ms = self.uptime_ms;
+        self.disks.others.retain(|_, (_, until_ms)| *until_ms > now_ms);
+        self.tell_disk(out);
+    }
+
+    fn tell_disk(&mut self, out: &mut Outbox) {
+        let is_due = match self.disks.told_ms {
+            None => self.disks.own.is_short,
+            Some(told_ms) => {
+                !self.disks.own.is_short || self.uptime_ms.saturating_sub(told_ms) >= TELL_AGAIN_MS
+            }
+        };
+        if !is_due {
+            return;
+        }
+        self.disks.told_ms = self.disks.own.is_short.then_some(self.uptime_ms);
+        for to in self.node.membership().others(out.id) {
+            out.send(to, PeerMessage::DiskRoom(self.disks.own.clone()));
+        }
+    }
+}
