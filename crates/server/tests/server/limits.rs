@@ -53,6 +53,9 @@ fn past_the_memory_limit_what_grows_is_refused_and_the_rest_goes_on() {
     assert_eq!(status, 0, "{error}");
 }
 
+/// What a test says where it cannot be carried out.
+const NOT_TRIED: &str = "this user may not mount a small file system; nothing was tried";
+
 /// A file system of this size, while it lives.
 struct Mounted(PathBuf);
 
@@ -66,7 +69,6 @@ impl Mounted {
         if status.is_ok_and(|status| status.success()) {
             return Some(Self(folder.to_owned()));
         }
-        println!("this user may not mount a small file system; nothing was tried");
         None
     }
 
@@ -126,7 +128,9 @@ fn wait_for_refusal(client: &mut Client, disks: &[(&Mounted, u64)], key: &str) -
 #[test]
 fn a_full_disk_is_said_by_name_and_is_no_end() {
     let folder = TempDir::new().unwrap();
-    let Some(mounted) = Mounted::new(&folder.path().join("m"), 64 << 20) else { return };
+    let Some(mounted) = Mounted::new(&folder.path().join("m"), 64 << 20) else {
+        return println!("{NOT_TRIED}");
+    };
     let mut plan = Plan::alone(&mounted.0.join("data"));
     plan.flags = ["--log-max", "4MiB", "--disk-reserve", "8MiB"].map(str::to_owned).into();
     let server = plan.start();
@@ -226,7 +230,7 @@ fn write_a_megabyte(client: &mut Client, prefix: &str) {
 
 #[test]
 fn a_majority_with_room_goes_on_and_one_without_says_so() {
-    let Some(small) = SmallDisks::start() else { return };
+    let Some(small) = SmallDisks::start() else { return println!("{NOT_TRIED}") };
     let leader = small.cluster.leader();
     let [one, other] = [(leader + 1) % 3, (leader + 2) % 3];
     let mut clients = [0, 1, 2].map(|at| small.client(at));
@@ -267,7 +271,7 @@ fn a_majority_with_room_goes_on_and_one_without_says_so() {
 
 #[test]
 fn all_disks_full_and_a_leader_that_dies_meanwhile() {
-    let Some(mut small) = SmallDisks::start() else { return };
+    let Some(mut small) = SmallDisks::start() else { return println!("{NOT_TRIED}") };
     let leader = small.cluster.leader();
     let other = small.cluster.other(leader);
     let mut client = small.client(other);
