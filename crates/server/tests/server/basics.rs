@@ -34,6 +34,22 @@ fn every_server_takes_every_command() {
 }
 
 #[test]
+fn servers_compare_their_states() {
+    let cluster = Cluster::start(3);
+    assert_eq!(cluster.server(0).client().call(&["SET", "k", "v"]), ok());
+    wait_for("a check on which all agree", || {
+        let of = |at: usize| {
+            let mut client = cluster.server(at).client();
+            ["index", "agreed_index", "digest"].map(|field| client.info(&format!("quorate_check_{field}")))
+        };
+        let checks: Vec<_> = (0..3).map(of).collect();
+        let [last, agreed, _] = &checks[0];
+        (last != "0" && last == agreed && checks.iter().all(|check| *check == checks[0])).then_some(())
+    });
+    assert!((0..3).all(|at| cluster.server(at).info("quorate_standing") == "member"));
+}
+
+#[test]
 fn a_pipeline_through_a_follower_keeps_its_order() {
     let cluster = Cluster::start(3);
     let follower = cluster.other(cluster.leader());
