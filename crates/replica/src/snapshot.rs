@@ -51,7 +51,7 @@ use quorate_raft::Position;
 use quorate_storage::ClusterId;
 
 pub use blocks::Blocks;
-pub use lane::Lane;
+pub use lane::{Lane, LoadedLane};
 pub use loader::{LoadError, Loader};
 pub use splitter::{Keys, Splitter};
 

@@ -10,7 +10,7 @@ use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use quorate_replica::Machine;
 use quorate_replica::keeper::{self, RestoreError};
-use quorate_replica::snapshot::{Keys, Lane, LoadError, Splitter};
+use quorate_replica::snapshot::{Keys, Lane, LoadError, LoadedLane, Splitter};
 use quorate_storage::SnapshotReader;
 
 /// Threads that fill hash tables; more would wait for the one that reads.
@@ -48,20 +48,21 @@ pub(crate) fn load(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Mac
 }
 
 /// What all lanes have loaded, or what one of them was stopped by.
-fn join(threads: Vec<ScopedJoinHandle<'_, Result<Lane, LoadError>>>) -> Result<Vec<Lane>, LoadError> {
+fn join(
+    threads: Vec<ScopedJoinHandle<'_, Result<LoadedLane, LoadError>>>,
+) -> Result<Vec<LoadedLane>, LoadError> {
     // A panic of a thread has ended the process.
     threads.into_iter().map(|thread| thread.join().expect("a lane ends with an answer")).collect()
 }
 
-fn fill(mut lane: Lane, pieces: &Receiver<Arc<Piece>>) -> Result<Lane, LoadError> {
+fn fill(mut lane: Lane, pieces: &Receiver<Arc<Piece>>) -> Result<LoadedLane, LoadError> {
     for piece in pieces {
-        lane.load(&piece.keys, &piece.buffer[piece.content.clone()])?;
+        lane.load(&piece.keys, &piece.buffer[piece.content.clone()]);
     }
-    Ok(lane)
+    lane.finish()
 }
 
-/// Reads to the end, and gives each block to every lane. A lane that was stopped takes no more, and says why when it is
-/// joined.
+/// Reads to the end, and gives each block to every lane.
 fn read(
     reader: &mut SnapshotReader<'_>,
     splitter: &mut Splitter,
@@ -75,7 +76,7 @@ fn read(
             splitter.block(&buffer[content.clone()]).map_err(|error| RestoreError::content(reader, error))?;
         let piece = Arc::new(Piece { buffer, content, keys });
         for lane in lanes {
-            let _ = lane.send(Arc::clone(&piece));
+            lane.send(Arc::clone(&piece)).expect("a lane takes all that comes");
         }
         given.push_back(piece);
     }

@@ -139,6 +139,8 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     }
     // Released by the end of the process and of all its threads: the one of snapshots may be in the middle of a rename.
     std::mem::forget(lock);
+    // A state of millions of keys goes back to the machine with the process, all at once.
+    std::mem::forget(Rc::clone(&shared));
     Ok(ended)
 }
 

@@ -1,20 +1,30 @@
 //! Fills a part of the shards with keys that come one after the other, each once: what a start does with a snapshot. Faster
-//! than setting them, since nothing is shared yet and nothing is replaced.
+//! than setting them, since nothing is shared yet and nothing is replaced: keys are put down in the order of their shards
+//! first, and each table is made of what belongs to it, while all of that is in the processor's cache.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::hash_table::Entry;
+use hashbrown::HashTable;
 
 use super::{SHARDS, Shard, Shards, Slot, shard_of};
 use crate::value::Value;
 
-/// Room in a table beyond the average: keys do not fall evenly.
+/// Room for a shard beyond the average: keys do not fall evenly.
 const SPARE_KEYS: u64 = 16;
 
 /// The shards whose number leaves this remainder when divided by the number of parts.
 pub(crate) struct ShardLoad {
+    part: usize,
+    parts: usize,
+    /// Of each shard: what came, with its hash.
+    heaps: Vec<Vec<(u64, Slot)>>,
+    hasher: FixedState,
+}
+
+/// A part that is loaded.
+pub(crate) struct LoadedPart {
     part: usize,
     parts: usize,
     shards: Vec<Shard>,
@@ -27,15 +37,8 @@ pub(crate) struct ShardLoad {
 impl ShardLoad {
     /// An empty part. `seed` is the same for all of them.
     pub(crate) fn new(seed: u64, part: usize, parts: usize) -> Self {
-        Self {
-            part,
-            parts,
-            shards: (part..SHARDS).step_by(parts).map(|_| Shard::new()).collect(),
-            hasher: FixedState::with_seed(seed),
-            keys: 0,
-            data_bytes: 0,
-            digest: 0,
-        }
+        let heaps = (part..SHARDS).step_by(parts).map(|_| Vec::new()).collect();
+        Self { part, parts, heaps, hasher: FixedState::with_seed(seed) }
     }
 
     /// Makes room for this part's share of so many keys.
@@ -44,38 +47,49 @@ impl ShardLoad {
         if average == 0 {
             return;
         }
-        // An eighth more is three standard deviations from 576 keys on, and what falls beyond it grows its table.
+        // An eighth more is three standard deviations from 576 keys on, and what falls beyond it grows its heap.
         let room = usize::try_from(average + average / 8 + SPARE_KEYS).unwrap_or(0);
-        let hasher = &self.hasher;
-        for shard in &mut self.shards {
-            shard.reserve(room, |slot| hasher.hash_one(&*slot.key));
-        }
+        self.heaps.iter_mut().for_each(|heap| heap.reserve(room));
     }
 
-    /// Adds a key, if it is of this part; false if it is there already.
-    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> bool {
+    /// Adds a key, if it is of this part.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
         let hash = self.hasher.hash_one(key);
         let shard = shard_of(hash);
-        if shard % self.parts != self.part {
-            return true;
+        if shard % self.parts == self.part {
+            let slot = Slot {
+                key: Arc::from(key),
+                value: Value::copy_from(value),
+                key_checksum: crc32c::crc32c(key),
+                value_checksum: crc32c::crc32c(value),
+            };
+            self.heaps[shard / self.parts].push((hash, slot));
         }
-        let hasher = &self.hasher;
-        let shard = &mut self.shards[shard / self.parts];
-        let entry = shard.entry(hash, |slot| *slot.key == *key, |slot| hasher.hash_one(&*slot.key));
-        let Entry::Vacant(vacant) = entry else { return false };
-        let slot = Slot {
-            key: Arc::from(key),
-            value: Value::copy_from(value),
-            key_checksum: crc32c::crc32c(key),
-            value_checksum: crc32c::crc32c(value),
-        };
-        self.keys += 1;
-        self.data_bytes += (key.len() + value.len()) as u64;
-        self.digest = self.digest.wrapping_add(slot.digest());
-        vacant.insert(slot);
-        true
     }
 
+    /// Makes the tables; `None` if a key came twice.
+    pub(crate) fn finish(self) -> Option<LoadedPart> {
+        let Self { part, parts, heaps, hasher } = self;
+        let (mut keys, mut data_bytes, mut digest) = (0, 0, 0_u64);
+        let mut shards = Vec::with_capacity(heaps.len());
+        for heap in heaps {
+            keys += heap.len() as u64;
+            let mut shard: Shard = HashTable::with_capacity(heap.len());
+            for (hash, slot) in heap {
+                if shard.find(hash, |other| other.key == slot.key).is_some() {
+                    return None;
+                }
+                data_bytes += (slot.key.len() + slot.value.len()) as u64;
+                digest = digest.wrapping_add(slot.digest());
+                shard.insert_unique(hash, slot, |slot| hasher.hash_one(&*slot.key));
+            }
+            shards.push(shard);
+        }
+        Some(LoadedPart { part, parts, shards, hasher, keys, data_bytes, digest })
+    }
+}
+
+impl LoadedPart {
     /// All parts together.
     ///
     /// # Panics

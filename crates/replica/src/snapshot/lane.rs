@@ -5,18 +5,20 @@ use super::cursor::Cursor;
 use super::loader::LoadError;
 use super::splitter::Keys;
 use crate::entry::StateLimits;
-use crate::shard::{SHARDS, ShardLoad, Shards};
+use crate::shard::{LoadedPart, SHARDS, ShardLoad, Shards};
 
-/// See the module. After an error it is of no use any more.
+/// See the module.
 pub struct Lane {
     load: ShardLoad,
     is_fresh: bool,
+    /// The last one.
+    block: u64,
 }
 
 impl Lane {
     /// Number `place` of so many, from 0.
     pub(super) fn new(seed: u64, place: usize, lanes: usize) -> Self {
-        Self { load: ShardLoad::new(seed, place, lanes), is_fresh: true }
+        Self { load: ShardLoad::new(seed, place, lanes), is_fresh: true, block: 0 }
     }
 
     /// So many, which together load all keys. `seed` is of the hash tables.
@@ -26,19 +28,16 @@ impl Lane {
     }
 
     /// Loads this lane's keys of a block. Blocks come in order, each to all lanes.
-    ///
-    /// # Errors
-    /// If a key is there twice.
-    pub fn load(&mut self, keys: &Keys, content: &[u8]) -> Result<(), LoadError> {
+    pub fn load(&mut self, keys: &Keys, content: &[u8]) {
         if std::mem::take(&mut self.is_fresh) {
             self.load.reserve(keys.expected);
         }
-        self.records(&keys.first)
-            .and_then(|()| self.records(&content[keys.rest.clone()]))
-            .map_err(|what| LoadError::Malformed { block: keys.block, what })
+        self.block = keys.block;
+        self.records(&keys.first);
+        self.records(&content[keys.rest.clone()]);
     }
 
-    fn records(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+    fn records(&mut self, bytes: &[u8]) {
         // The splitter has compared them with the true limits.
         let limits =
             StateLimits { key_bytes_max: u64::MAX, value_bytes_max: u64::MAX, ..StateLimits::default() };
@@ -47,15 +46,24 @@ impl Lane {
             let Ok((key, value)) = cursor.key_and_value(&limits) else {
                 unreachable!("the splitter has read these keys");
             };
-            if !self.load.add(key, value) {
-                return Err("a key is there twice");
-            }
+            self.load.add(key, value);
         }
-        Ok(())
+    }
+
+    /// Makes the hash tables, after the last block.
+    ///
+    /// # Errors
+    /// If a key was there twice.
+    pub fn finish(self) -> Result<LoadedLane, LoadError> {
+        let twice = LoadError::Malformed { block: self.block, what: "a key is there twice, in it or before" };
+        self.load.finish().map(LoadedLane).ok_or(twice)
     }
 }
 
+/// What a lane has loaded.
+pub struct LoadedLane(LoadedPart);
+
 /// All that these lanes have loaded.
-pub(super) fn join(lanes: Vec<Lane>) -> Shards {
-    ShardLoad::join(lanes.into_iter().map(|lane| lane.load).collect())
+pub(super) fn join(lanes: Vec<LoadedLane>) -> Shards {
+    LoadedPart::join(lanes.into_iter().map(|lane| lane.0).collect())
 }

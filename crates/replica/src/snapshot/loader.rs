@@ -65,7 +65,8 @@ impl Loader {
     /// Where the blocks so far cannot be the beginning of this state.
     pub fn block(&mut self, content: &[u8]) -> Result<(), LoadError> {
         let keys = self.splitter.block(content)?;
-        self.lane.load(&keys, content)
+        self.lane.load(&keys, content);
+        Ok(())
     }
 
     /// The state machine, after the last block.
@@ -73,7 +74,8 @@ impl Loader {
     /// # Errors
     /// Where a block is missing, or the content is not what was written.
     pub fn finish(self) -> Result<Machine, LoadError> {
-        self.splitter.finish(vec![self.lane])
+        let lane = self.lane.finish()?;
+        self.splitter.finish(vec![lane])
     }
 
     /// Bytes that are kept of a record whose end has not come yet.

@@ -1,5 +1,5 @@
 //! Goes through the blocks of an image in order, takes in all but the keys, and says where in a block those are, so that
-//! several [`Lane`]s can load them side by side. Knows no hash table, and no thread.
+//! several [`super::Lane`]s can load them side by side. Knows no hash table, and no thread.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use quorate_storage::ClusterId;
 
 use super::IMAGE_FORMAT;
 use super::cursor::{Cursor, Open, Stop};
-use super::lane::{self, Lane};
+use super::lane::{self, LoadedLane};
 use super::loader::LoadError;
 use crate::command::{Seq, SessionKey};
 use crate::entry::StateLimits;
@@ -205,8 +205,8 @@ impl Splitter {
     /// Where a block is missing, or the content is not what was written.
     ///
     /// # Panics
-    /// If these are not all lanes of one [`Lane::all`].
-    pub fn finish(self, lanes: Vec<Lane>) -> Result<Machine, LoadError> {
+    /// If these are not all lanes of one [`super::Lane::all`].
+    pub fn finish(self, lanes: Vec<LoadedLane>) -> Result<Machine, LoadError> {
         let is_complete = self.carry.is_empty()
             && self.client.is_none()
             && (self.gateways, self.clients, self.keys) == (0, 0, 0);

@@ -163,8 +163,9 @@ fn load_in_lanes(position: Position, blocks: &[&[u8]], lanes: usize) -> Result<M
     let mut lanes = Lane::all(2, lanes);
     for block in blocks {
         let keys = splitter.block(block)?;
-        lanes.iter_mut().try_for_each(|lane| lane.load(&keys, block))?;
+        lanes.iter_mut().for_each(|lane| lane.load(&keys, block));
     }
+    let lanes = lanes.into_iter().map(Lane::finish).collect::<Result<_, _>>()?;
     splitter.finish(lanes)
 }
 
