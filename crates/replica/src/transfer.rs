@@ -2,7 +2,7 @@
 //! one is a [`SnapshotJob`] for the shell.
 //!
 //! A snapshot travels by being pulled: the leader only says that it has one ([`quorate_raft::Body::InstallSnapshot`]), and
-//! who needs it asks for piece after piece, one at a time, as fast as its [`Pace`] allows. So the sender holds nothing of a
+//! who needs it asks for piece after piece, one at a time, as fast as its pace allows. So the sender holds nothing of a
 //! transfer, several followers share one file, and after any interruption the receiver goes on where its own file ends.
 
 mod pace;
