@@ -220,3 +220,43 @@ fn reads_that_ride_are_bounded_in_bytes_and_none_is_lost() {
 fn bytes_of_value() -> Bytes {
     bytes("seen")
 }
+
+/// A start may have the whole log to apply, and one that comes back as much: in one turn it would neither hear nor say
+/// anything meanwhile.
+#[test]
+fn what_is_committed_is_applied_in_slices_a_turn() {
+    const WRITES: usize = 40;
+    const VALUE_BYTES: usize = 100 << 10;
+    let mut cluster = founded(1);
+    for number in 0..WRITES {
+        assert_eq!(cluster.call(id(1), put(&format!("k{number}"), &"x".repeat(VALUE_BYTES))), Reply::Ok);
+    }
+    let Server { identity, log, files, .. } = cluster.servers.remove(&id(1)).unwrap();
+    let written = log.entries.last().unwrap().position.index;
+    cluster.start_on(1, identity, log, files, None);
+    let Server { replica, disk, .. } = cluster.servers.get_mut(&id(1)).unwrap();
+    let keys = |replica: &Replica| replica.machine().unwrap().shards().keys();
+    let mut most = 0;
+    let mut goes_on = Vec::new();
+    // Ticks until it leads and knows what is committed; then nothing but turns.
+    for _ in 0..1_000 {
+        let before = keys(replica);
+        let is_behind = replica.raft().unwrap().commit() >= written;
+        let mut events: Vec<Event> =
+            disk.drain(..).map(|write: DiskWrite| Event::Persisted(write.write)).collect();
+        if !is_behind {
+            events.push(Event::Tick);
+        }
+        let actions = replica.step(cluster.now_ms, &mut events);
+        disk.extend(actions.persist);
+        most = most.max(keys(replica) - before);
+        goes_on.push(actions.goes_on);
+        if keys(replica) == WRITES as u64 {
+            break;
+        }
+    }
+    assert_eq!(keys(replica), WRITES as u64, "it says that it has more to do until it has done it");
+    // A slice is 256 KiB, and each input of a turn brings one.
+    assert!((1..=12).contains(&most), "{most} of {WRITES} in one turn");
+    assert!(goes_on.into_iter().filter(|goes_on| *goes_on).count() >= 2);
+}
