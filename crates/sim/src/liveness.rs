@@ -38,10 +38,13 @@ impl World {
         let healed = self.now();
         let operations = self.history.operations().len();
         self.healed_at = operations;
+        self.is_short_of_memory = false;
         if self.options.workload.operations_max.is_some() {
             self.wake_idle_clerks();
         }
-        let is_served = move |world: &Self| world.has_served_since(operations);
+        // A Clerk in doubt whose write is refused for want of memory asks on until its deadline, and all of them may be:
+        // that is no lack of a leader, and no time makes memory.
+        let is_served = move |world: &Self| world.has_served_since(operations) || world.is_short_of_memory;
         if !self.run_until(healed + SERVES_WITHIN, is_served)? {
             return self.is_not_live("no operation was served within 10 election timeouts");
         }

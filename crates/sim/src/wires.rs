@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_replica::command::{Operation, Reply};
+use quorate_replica::command::{Operation, Reply, ReplyError};
 use quorate_replica::replica::{ConnectionId, Event, Request};
+use quorate_replica::shortage::Shortage;
 
 use crate::host::Accepted;
 use crate::invariants::Violation;
@@ -171,6 +172,7 @@ impl World {
     pub(crate) fn answer_arrives(&mut self, number: u64, tag: u64, reply: &Reply) -> Result<(), Violation> {
         let Some(wire) = self.wires.get(number).filter(|wire| wire.client_open) else { return Ok(()) };
         let client = wire.client;
+        self.is_short_of_memory |= is_short_of_memory(reply);
         let mut result = Ok(());
         self.with_client(client, |client, world| result = client.answered(world, number, tag, reply));
         result
@@ -237,4 +239,10 @@ impl World {
             self.with_client(client, |client, world| client.lost(world, number));
         }
     }
+}
+
+/// Whether a leader refused a write for want of memory.
+fn is_short_of_memory(reply: &Reply) -> bool {
+    let Reply::Error(ReplyError::Short(shortage)) = reply else { return false };
+    matches!(**shortage, Shortage::Memory { .. })
 }

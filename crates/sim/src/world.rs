@@ -176,6 +176,8 @@ pub struct World {
     pub(crate) blame: Option<Blame>,
     /// Operations that had been called when the faults ended.
     pub(crate) healed_at: usize,
+    /// A client was told so since the faults ended.
+    pub(crate) is_short_of_memory: bool,
     pub(crate) invariants: Invariants,
     pub(crate) effects: Option<Effects>,
     pub(crate) shown: Vec<Option<View>>,
@@ -217,6 +219,7 @@ impl World {
             chronicle: Chronicle::default(),
             blame: None,
             healed_at: 0,
+            is_short_of_memory: false,
             invariants: Invariants::new(count),
             effects: None,
             shown: vec![None; count],
