@@ -3,11 +3,11 @@
 //! behind all that was committed when it was asked for.
 
 use quorate_raft::{Index, Position, Term};
-use quorate_replica::Loader;
 use quorate_replica::backup::{BackupCall, BackupId};
 use quorate_replica::command::{Operation, Reply};
+use quorate_replica::keeper::{self, RestoreError};
 use quorate_replica::value::Value;
-use quorate_storage::{ClusterId, SimDisk, SnapshotFile};
+use quorate_storage::{ClusterId, SimDisk, SnapshotError, SnapshotFile};
 
 use crate::invariants::{Violation, violation};
 use crate::network::HostIndex;
@@ -86,6 +86,9 @@ impl BackupTaker {
             self.forget();
         }
         if matches!(self.stage, Stage::Resting) {
+            if let Some(wire) = self.wire.take() {
+                world.hang_up(wire);
+            }
             self.host = self.prng.below(self.hosts) as HostIndex;
         }
         let wire = match self.wire {
@@ -144,7 +147,7 @@ impl BackupTaker {
                 reading.bytes.extend_from_slice(&piece.to_bytes());
                 self.stage = Stage::Reading(reading);
             }
-            (Stage::Reading(reading), Reply::Ok) => return reading.check(world, self.client),
+            (Stage::Reading(reading), Reply::Ok) => return reading.check(world, self.client, self.host),
             // Not now, or not there any more: another one, some time.
             (_, Reply::Error(_)) => {}
             (stage, reply) => return violation("backup", format!("{stage:?} was answered {reply:?}")),
@@ -169,8 +172,9 @@ impl BackupTaker {
 }
 
 impl Reading {
-    /// It must be what the simulator's own machine was at this index.
-    fn check(self, world: &mut World, client: ClientIndex) -> Result<(), Violation> {
+    /// It must be what the simulator's own machine was at this index; or visibly damaged, where its server's disk has rotted
+    /// while it was read.
+    fn check(self, world: &mut World, client: ClientIndex, host: HostIndex) -> Result<(), Violation> {
         let Self { committed, position, cluster, bytes, .. } = self;
         let wrong =
             |what: String| violation("backup", format!("c{client} got one at {position} that {what}"));
@@ -179,12 +183,16 @@ impl Reading {
         }
         let disk = SimDisk::new();
         disk.plant("backup", Some(bytes));
-        let machine = match SnapshotFile::open_named(&disk, "backup") {
-            Ok(file) if file.cluster() == cluster => match load(&file, position) {
-                Ok(machine) => machine,
-                Err(why) => return wrong(why),
-            },
-            Ok(file) => return wrong(format!("is of cluster {}", file.cluster())),
+        let loaded = SnapshotFile::open_named(&disk, "backup")
+            .map_err(|error| RestoreError::File(error.into()))
+            .and_then(|file| Ok((file.cluster(), keeper::load(&file, 1)?)));
+        let machine = match loaded {
+            Ok((of, machine)) if of == cluster => machine,
+            Ok((of, _)) => return wrong(format!("is of cluster {of}")),
+            Err(RestoreError::File(SnapshotError::Damaged { .. })) if world.hosts[host].is_rotten => {
+                world.line(format_args!("c{client} has a backup at {position}, and sees that it is damaged"));
+                return Ok(());
+            }
             Err(error) => return wrong(error.to_string()),
         };
         if world.invariants.state_machine.digest_at(position.index) != Some(machine.digest()) {
@@ -194,15 +202,6 @@ impl Reading {
         world.line(format_args!("c{client} has a backup at {position}"));
         Ok(())
     }
-}
-
-fn load(file: &SnapshotFile, position: Position) -> Result<quorate_replica::Machine, String> {
-    let mut loader = Loader::new(file.cluster(), position, 1);
-    let mut reader = file.reader();
-    while let Some(block) = reader.block().map_err(|error| error.to_string())? {
-        loader.block(block).map_err(|error| error.to_string())?;
-    }
-    loader.finish().map_err(|error| error.to_string())
 }
 
 fn parse<T: std::str::FromStr>(values: &[Option<Value>], at: usize) -> Option<T> {
