@@ -259,7 +259,8 @@ pub(super) fn snapshots(options: &mut Options, prng: &mut Prng) {
 pub(super) fn slow_transfers(options: &mut Options, prng: &mut Prng) {
     snapshots(options, prng);
     options.host.log_tail_bytes = prng.between(0, 3_000);
-    options.host.snapshot_chunk_bytes = prng.between(50, 300) as usize;
+    options.host.snapshot_chunk_bytes = prng.between(200, 1_500) as usize;
+    options.faults.leader_crash = Some(prng.between(300, 1_500) * MS);
     options.faults.lasts_max = prng.between(300, 2_000) * MS;
     options.network.tail = 0.1;
     options.network.delay_cap = prng.between(50, 1_000) * MS;
