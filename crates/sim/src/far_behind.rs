@@ -86,3 +86,16 @@ fn a_server_comes_back_though_a_snapshot_takes_longer_than_the_time_between_two(
     // Or it would not be what it is meant to be.
     assert!(taken >= 3, "{taken}");
 }
+
+/// Here no haste helps: a piece is asked for when the one before is stored, and pieces are small. What it needs must be held.
+#[test]
+fn a_server_comes_back_though_a_snapshot_is_slow_whatever_it_is_asked_for() {
+    let result = comes_back(|host| {
+        host.log_bytes_max = 300_000;
+        host.snapshot_chunk_bytes = 500;
+        host.snapshot_chunks_per_second = 100_000;
+    });
+    let (took, taken) = result.unwrap_or_else(|violation| panic!("{violation}"));
+    println!("after {} ms, in which the leader has taken {taken} snapshots", took / 1_000);
+    assert!(taken >= 1, "{taken}");
+}
