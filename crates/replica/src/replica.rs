@@ -3,20 +3,22 @@
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Position, Restored, WriteId};
+use quorate_raft::{Entry, HardState, Index, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
 
-use crate::checks::{Agreement, CHECK_INTERVAL_MS};
+use crate::checks::Agreement;
 use crate::command::{Operation, Reply, ReplyError};
-use crate::entry::StateLimits;
 use crate::founding::Founding;
-use crate::gateway::RUN_BYTES_MAX;
 use crate::machine::Machine;
 use crate::member::Member;
 use crate::sabotage::Bug;
 use crate::status::Status;
-use crate::transfer::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotJob, SnapshotNews};
+use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::wire::{PeerEnvelope, PeerMessage};
+
+mod config;
+
+pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,100 +145,6 @@ pub enum Notice {
 
 /// Milliseconds between two [`Event::Tick`]s.
 pub const TICK_MS: u64 = 10;
-
-/// What a replica starts from, besides what its disk holds.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Who this is.
-    pub id: NodeId,
-    /// All founding members, this one among them.
-    pub members: BTreeSet<NodeId>,
-    /// The number drawn at this process start: names the gateway and its reads.
-    pub start: u64,
-    /// Seeds election timeouts and the hash of the shards.
-    pub seed: u64,
-    /// Milliseconds a request waits for a leader before `CLUSTERDOWN`.
-    pub election_hold_ms: u64,
-    /// Milliseconds after which the outcome of a request that was sent is given up as `INDOUBT`.
-    pub request_timeout_ms: u64,
-    /// Consensus times and bounds.
-    pub raft: quorate_raft::Limits,
-    /// What this server writes into the founding entry, if it is the one that does.
-    pub founding_limits: StateLimits,
-    /// Bytes that the state may grow to while this server leads, as [`crate::Memory`] counts them; 0 for no limit.
-    pub memory_bytes_max: u64,
-    /// Bytes that must be free on the disk, or nothing may make the state grow while this server leads or is needed.
-    pub disk_reserve_bytes: u64,
-    /// The data folder, as clients are told of it where it has no room.
-    pub folder: Box<str>,
-    /// Bytes of entries after which a snapshot is taken.
-    pub log_bytes_max: u64,
-    /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
-    pub log_tail_bytes: u64,
-    /// Milliseconds between two comparisons of the servers' states.
-    pub check_interval_ms: u64,
-    /// Bytes of a snapshot that are sent to another server in one message, at most [`SNAPSHOT_CHUNK_BYTES_MAX`].
-    pub snapshot_chunk_bytes: usize,
-    /// Bytes of a snapshot that this server asks another for in a second, as long as that is enough to keep up with it.
-    pub snapshot_bytes_per_second: u64,
-}
-
-/// Bytes of entries after which a snapshot is taken, unless configured.
-pub const LOG_BYTES_MAX: u64 = 1 << 30;
-/// Bytes of entries kept behind a snapshot, unless configured.
-pub const LOG_TAIL_BYTES: u64 = 64 << 20;
-
-const _: () = assert!(LOG_TAIL_BYTES < LOG_BYTES_MAX);
-
-/// Bytes of one proposal. One command of [`WRITE_BYTES_MAX`] fits with its heads.
-const ENTRY_BYTES_MAX: usize = 12 << 20;
-/// Bytes of one write as it stands in the log: the largest command of a client and some room.
-pub const WRITE_BYTES_MAX: usize = 10 << 20;
-
-const _: () = assert!(WRITE_BYTES_MAX + RUN_BYTES_MAX < ENTRY_BYTES_MAX);
-const _: () = assert!(ENTRY_BYTES_MAX + ENTRY_OVERHEAD_BYTES < quorate_storage::ENTRY_BYTES_MAX);
-const _: () = assert!(2 * ENTRY_BYTES_MAX < crate::wire::PEER_FRAME_BYTES_MAX);
-
-impl Config {
-    /// The defaults for this server in this cluster.
-    pub fn new(id: NodeId, members: BTreeSet<NodeId>, start: u64, seed: u64) -> Self {
-        Self {
-            id,
-            members,
-            start,
-            seed,
-            election_hold_ms: 3_000,
-            request_timeout_ms: 5_000,
-            raft: Self::default_limits(),
-            founding_limits: StateLimits::default(),
-            memory_bytes_max: 0,
-            disk_reserve_bytes: 0,
-            folder: "".into(),
-            log_bytes_max: LOG_BYTES_MAX,
-            log_tail_bytes: LOG_TAIL_BYTES,
-            check_interval_ms: CHECK_INTERVAL_MS,
-            snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
-            snapshot_bytes_per_second: SNAPSHOT_BYTES_PER_SECOND,
-        }
-    }
-
-    /// Consensus times in ticks of [`TICK_MS`], and bounds.
-    pub fn default_limits() -> quorate_raft::Limits {
-        quorate_raft::Limits {
-            heartbeat_ticks: 5,
-            election_ticks_min: 25,
-            election_ticks_max: 50,
-            entry_bytes_max: ENTRY_BYTES_MAX,
-            append_bytes_max: 1 << 20,
-            inflight_bytes_max: 8 << 20,
-            inflight_messages_max: 256,
-            uncommitted_bytes_max: 64 << 20,
-            // Of small commands so many take about two milliseconds.
-            apply_bytes_max: 256 << 10,
-            reads_waiting_max: 4_096,
-        }
-    }
-}
 
 /// Whether this server takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
