@@ -10,6 +10,9 @@ use quorate_storage::{Wal, WriteError};
 use crate::replica::{Compaction, DiskWrite};
 use crate::sabotage::Bug;
 
+/// Messages that wait for writes without content while writes are held, at most: the oldest are lost, as on any network.
+const HELD_MESSAGES_MAX: usize = 1_024;
+
 /// The disk has no room for the log's next segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom {
@@ -37,7 +40,16 @@ impl DiskQueue {
     pub fn push(&mut self, write: DiskWrite) {
         self.last = write.write;
         self.bytes += bytes_of(&write);
-        self.writes.push_back(write);
+        match self.writes.back_mut() {
+            // A leader goes on asking a follower whose disk is full, for as long as it is.
+            Some(tail) if self.no_room.is_some() && is_empty(tail) && is_empty(&write) => {
+                tail.write = write.write;
+                tail.send_after.extend(write.send_after);
+                let excess = tail.send_after.len().saturating_sub(HELD_MESSAGES_MAX);
+                tail.send_after.drain(..excess);
+            }
+            Some(_) | None => self.writes.push_back(write),
+        }
     }
 
     /// Lets the log go as far as this says, behind all writes before it.
@@ -126,4 +138,52 @@ impl DiskQueue {
 
 fn bytes_of(write: &DiskWrite) -> u64 {
     write.entries.iter().map(|entry| entry.cost() as u64).sum()
+}
+
+/// Nothing but messages that wait for the writes before it.
+fn is_empty(write: &DiskWrite) -> bool {
+    write.hard_state.is_none() && write.reset_to.is_none() && write.entries.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_raft::{Entry, NodeId, Payload, Term};
+    use quorate_storage::Incarnation;
+
+    use super::*;
+    use crate::wire::{PeerEnvelope, PeerMessage};
+
+    fn message(number: u64) -> PeerEnvelope {
+        PeerEnvelope {
+            cluster: None,
+            from: NodeId::new(1).unwrap(),
+            to: NodeId::new(2).unwrap(),
+            incarnation: Incarnation(number),
+            message: PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
+        }
+    }
+
+    fn write(number: u64, entries: Vec<Entry>) -> DiskWrite {
+        let send_after = vec![message(number)];
+        DiskWrite { write: WriteId(number), hard_state: None, reset_to: None, entries, send_after }
+    }
+
+    #[test]
+    fn a_held_queue_does_not_grow_by_writes_without_content() {
+        let mut queue = DiskQueue::default();
+        queue.no_room = Some(NoRoom { needed: 1, free: 0 });
+        let entry = Entry { position: Position::new(Term(1), Index(1)), payload: Payload::Noop };
+        queue.push(write(1, vec![entry]));
+        for number in 2..=3_000 {
+            queue.push(write(number, Vec::new()));
+        }
+        // The one with content keeps its number: a compaction that was asked for behind it waits for it.
+        assert_eq!(queue.writes.iter().map(|write| write.write.0).collect::<Vec<_>>(), [1, 3_000]);
+        let kept = &queue.writes[1].send_after;
+        assert_eq!((kept.len(), kept[0].incarnation.0), (HELD_MESSAGES_MAX, 3_000 - 1_023));
+        queue.push(write(3_001, vec![]));
+        queue.no_room = None;
+        queue.push(write(3_002, vec![]));
+        assert_eq!(queue.writes.len(), 3, "what is about to be appended is left alone");
+    }
 }

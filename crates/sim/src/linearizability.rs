@@ -6,9 +6,9 @@
 //!
 //! - an operation that, answered as it was, changes nothing in any state is placed as soon as its answer fits:
 //!   placing it later cannot open a way that placing it now closes;
-//! - states that no answer of the history tells apart are one state ([`values`]);
+//! - states that no answer of the history tells apart are one state (`values`);
 //! - a value that was read must have grown from the present one, or begin with a write that is still to come
-//!   ([`lookahead`]);
+//!   (`lookahead`);
 //! - operations whose outcome is unknown are placed only where they change the state, and after all others were
 //!   tried: they may also never take effect. Those that lead towards a value seen later are *hinted*; the search
 //!   is repeated with a growing allowance of unhinted ones in a row, and refuses only when no allowance was in
