@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_held_queue_does_not_grow_by_writes_without_content() {
-        let mut queue = DiskQueue::default();
-        queue.no_room = Some(NoRoom { needed: 1, free: 0 });
+        let no_room = Some(NoRoom { needed: 1, free: 0 });
+        let mut queue = DiskQueue { no_room, ..DiskQueue::default() };
         let entry = Entry { position: Position::new(Term(1), Index(1)), payload: Payload::Noop };
         queue.push(write(1, vec![entry]));
         for number in 2..=3_000 {
