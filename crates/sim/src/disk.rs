@@ -100,11 +100,11 @@ impl World {
         let writes = std::mem::take(&mut process.syncing);
         process.disk_turns += 1;
         let turn = process.disk_turns;
-        self.invariants.synced(host, writes.len());
+        let last = writes.last().map(|write| write.write);
+        last.into_iter().for_each(|last| self.invariants.synced(host, last));
         if self.crash_here() {
             return self.crash_at_effect(host);
         }
-        let last = writes.last().map(|write| write.write);
         self.compact(host)?;
         if self.trace.is_on() {
             self.line(format_args!("n{} ⇩ {}", host + 1, spans(&writes)));

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_raft::{Entry, HardState, Index, Payload, Position, Restored, Term};
+use quorate_raft::{Entry, HardState, Index, Payload, Position, Restored, Term, WriteId};
 use quorate_replica::replica::DiskWrite;
 
 use crate::network::HostIndex;
@@ -108,6 +108,7 @@ impl LogModel {
 /// One write that was handed to a disk.
 #[derive(Debug)]
 struct Written {
+    write: WriteId,
     reset_to: Option<(Position, Chain)>,
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
@@ -167,16 +168,16 @@ impl Ledger {
             ledger.hard_state = hard_state;
         }
         let gapless = write.entries.iter().all(|entry| ledger.log.take(entry));
-        let written = Written { reset_to, hard_state: write.hard_state, entries: write.entries.clone() };
+        let (hard_state, entries) = (write.hard_state, write.entries.clone());
+        let written = Written { write: write.write, reset_to, hard_state, entries };
         ledger.unsynced.push_back(written);
         gapless
     }
 
-    /// The oldest `writes` of a server that were not synced are.
-    pub fn synced(&mut self, host: HostIndex, writes: usize) {
+    /// All writes of a server up to this one are synced.
+    pub fn synced(&mut self, host: HostIndex, through: WriteId) {
         let ledger = &mut self.hosts[host];
-        for _ in 0..writes {
-            let Some(written) = ledger.unsynced.pop_front() else { return };
+        while let Some(written) = ledger.unsynced.pop_front_if(|written| written.write <= through) {
             apply(&mut ledger.durable_log, &mut ledger.durable_hard_state, &written);
         }
     }

@@ -44,7 +44,7 @@ fn three(durable: usize) -> Invariants {
         let both = vec![entry(1, 1, "a"), entry(2, 1, "b")];
         invariants.wrote(host, &write(in_term(1, None), both)).expect("a healthy write");
         if host < durable {
-            invariants.synced(host, 1);
+            invariants.synced(host, WriteId(1));
         }
     }
     invariants
@@ -110,7 +110,7 @@ fn a_log_that_falls_back_to_an_older_snapshot_is_refused() {
     };
     invariants.restarted(0, &behind(2, Vec::new())).unwrap();
     invariants.wrote(0, &write(None, vec![entry(3, 1, "c")])).unwrap();
-    invariants.synced(0, 1);
+    invariants.synced(0, WriteId(1));
     invariants.restarted(0, &behind(2, vec![entry(3, 1, "c")])).unwrap();
     refused(invariants.restarted(0, &behind(1, Vec::new())), "recovery");
 }
@@ -152,7 +152,7 @@ fn a_promise_that_is_not_durable_is_refused() {
     let acknowledgement = says(Body::Appended { matched: Index(3) });
     refused(invariants.sends(0, &vote), "durable promise");
     refused(invariants.sends(0, &acknowledgement), "durable promise");
-    invariants.synced(0, 1);
+    invariants.synced(0, WriteId(1));
     invariants.sends(0, &vote).unwrap();
     invariants.sends(0, &acknowledgement).unwrap();
 }

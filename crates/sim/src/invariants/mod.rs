@@ -31,7 +31,7 @@ pub mod state_machine;
 
 use std::fmt;
 
-use quorate_raft::{Index, Node, Restored, Role, Term};
+use quorate_raft::{Index, Node, Restored, Role, Term, WriteId};
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::wire::PeerEnvelope;
 
@@ -153,9 +153,9 @@ impl Invariants {
         self.log_matching.wrote(host, &write.entries, &self.ledger.host(host).log)
     }
 
-    /// The oldest `writes` that a server handed to its disk are synced.
-    pub fn synced(&mut self, host: HostIndex, writes: usize) {
-        self.ledger.synced(host, writes);
+    /// All writes up to this one that a server handed to its disk are synced.
+    pub fn synced(&mut self, host: HostIndex, through: WriteId) {
+        self.ledger.synced(host, through);
     }
 
     /// A server starts from what its disk gave back.

@@ -374,8 +374,8 @@ impl Cluster {
     fn synced(&mut self, server: usize) -> Result<(), Violation> {
         let place = &mut self.servers[server];
         let synced = std::mem::take(&mut place.syncing);
-        self.invariants.synced(server, synced);
         let writes: Vec<DiskWrite> = place.queued.drain(..synced).collect();
+        writes.last().into_iter().for_each(|last| self.invariants.synced(server, last.write));
         let mut promises = Vec::new();
         let mut last = None;
         for mut write in writes {
