@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
+use quorate_replica::wire::PROTOCOL_VERSION;
 use quorate_resp::Frame;
 use tempfile::TempDir;
 
@@ -130,16 +131,17 @@ fn a_greeting_and_then_garbage_on_the_peer_port() {
         bytes.extend_from_slice(payload);
         bytes
     };
+    let (ours, another) = (PROTOCOL_VERSION, PROTOCOL_VERSION + 1);
     let refused = || cluster.server(0).info("quorate_peer_connections_refused").parse::<u64>().unwrap();
     let before = refused();
     let huge = u32::MAX.to_le_bytes().to_vec();
     for (greeting, rest) in [
-        (greeting(1, 2, 1), frame(b"no message at all")),
-        (greeting(1, 3, 1), frame(&[0; 64])),
-        (greeting(1, 3, 1), huge),
-        (greeting(1, 9, 1), Vec::new()),
-        (greeting(1, 2, 3), Vec::new()),
-        (greeting(2, 2, 1), Vec::new()),
+        (greeting(ours, 2, 1), frame(b"no message at all")),
+        (greeting(ours, 3, 1), frame(&[0; 64])),
+        (greeting(ours, 3, 1), huge),
+        (greeting(ours, 9, 1), Vec::new()),
+        (greeting(ours, 2, 3), Vec::new()),
+        (greeting(another, 2, 1), Vec::new()),
     ] {
         let mut peer = Client::connect(plan.peer_port);
         // In one piece: between two, the true server might dial anew and take its place back.
