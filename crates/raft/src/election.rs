@@ -27,7 +27,7 @@ impl Node {
 
     /// Enters the next term and asks for votes in it. The requests and the own vote wait for the hard state:
     /// a node that forgets its own vote can give it to another.
-    fn start_campaign(&mut self) {
+    pub(crate) fn start_campaign(&mut self, is_transfer: bool) {
         let Some(term) = self.member.term().next() else { return };
         self.member.reset_timer();
         self.member.enter_term(term);
@@ -35,7 +35,7 @@ impl Node {
         self.role = RoleState::Candidate(Ballot::default());
         let last = self.member.log.last();
         for id in self.member.membership.others(self.member.id) {
-            self.member.promise(id, Body::Vote { last });
+            self.member.promise(id, Body::Vote { last, is_transfer });
         }
     }
 
@@ -75,7 +75,7 @@ impl Node {
         if let RoleState::PreCandidate(ballot) = &self.role
             && ballot.is_won(&self.member.membership)
         {
-            self.start_campaign();
+            self.start_campaign(false);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::message::Body;
 use crate::progress::{Progress, ProgressState};
 use crate::read::Reads;
 use crate::sabotage::Bug;
+use crate::transfer::Transfer;
 use crate::types::{ENTRY_OVERHEAD_BYTES, Entry, Index, NodeId, Payload, Position, ReadToken, Round};
 use crate::verdict::{DropReason, Verdict};
 
@@ -25,6 +26,8 @@ pub(crate) struct Leader {
     heartbeat_ticks: u32,
     /// Where the no-op of this term stands.
     term_start: Index,
+    /// Whom it wants to lead.
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Leader {
@@ -34,8 +37,8 @@ impl Leader {
         let last = member.log.last().index;
         let peers = member.membership.others(member.id);
         let progress = peers.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
-        let mut leader =
-            Self { peers, progress, reads: Reads::default(), heartbeat_ticks: 0, term_start: last.next() };
+        let (reads, term_start) = (Reads::default(), last.next());
+        let mut leader = Self { peers, progress, reads, heartbeat_ticks: 0, term_start, transfer: None };
         member.leader = Some(member.id);
         leader.append(member, Payload::Noop);
         leader
@@ -58,6 +61,7 @@ impl Leader {
         if member.ticks - last_contact >= u64::from(member.limits.election_ticks_max) {
             return false;
         }
+        self.tick_transfer();
         self.heartbeat_ticks += 1;
         if self.heartbeat_ticks >= member.limits.heartbeat_ticks {
             self.heartbeat_everyone(member);
@@ -79,6 +83,9 @@ impl Leader {
     pub(crate) fn propose(&mut self, member: &mut Member, payload: Bytes) -> Result<Position, Refusal> {
         if payload.len() > member.limits.entry_bytes_max {
             return Err(Refusal::TooLarge);
+        }
+        if self.transfer.is_some() {
+            return Err(Refusal::Busy);
         }
         let payload = Payload::Data(payload);
         let uncommitted = member.log.uncommitted_bytes();
@@ -223,6 +230,7 @@ impl Leader {
 
     fn heartbeat_everyone(&mut self, member: &mut Member) {
         self.heartbeat_ticks = 0;
+        self.forget_urging();
         for place in 0..self.peers.len() {
             self.heartbeat(member, self.peers[place]);
         }
@@ -245,6 +253,10 @@ impl Leader {
             progress.canonical(member.ticks, &member.limits, words);
         }
         self.reads.canonical(words);
+        words.id(self.transfer.as_ref().map(|transfer| transfer.to));
+        if let Some(transfer) = &self.transfer {
+            transfer.canonical(words);
+        }
     }
 
     /// Draws every conclusion from what is known now, in this order: what is committed, what can be sent (and
@@ -254,6 +266,7 @@ impl Leader {
         for place in 0..self.peers.len() {
             self.replicate(member, self.peers[place]);
         }
+        self.urge(member);
         self.advance_reads(member);
         for place in 0..self.peers.len() {
             let id = self.peers[place];

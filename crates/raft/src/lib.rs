@@ -90,6 +90,13 @@
 //! Heartbeat answers also carry each follower's clock, an opaque number; [`Node::majority_clock`] is what a majority
 //! of the clocks has reached, by the function that finds the commit index.
 //!
+//! # Leaving leadership to another (`transfer`)
+//!
+//! A leader that wants another to lead (§3.10) proposes nothing more, waits until the other holds all of its log, and
+//! tells it to campaign at once: without pre-vote, and with a vote request that says so, since everybody hears from a
+//! leader and would refuse any other. The order may be lost and is repeated; after the longest election timeout the
+//! leader goes on. Its own votes and promises are as ever: a transfer only chooses the moment of an election.
+//!
 //! # Snapshots (`snapshot`, `log`)
 //!
 //! A log cannot grow for ever, so now and then the caller takes a snapshot of its state machine, and once that is
@@ -119,7 +126,7 @@
 //!
 //! - **Changes of membership.** The voters are given at the start. [`Membership`] knows joint configurations and
 //!   learners, and every majority is asked of it.
-//! - **Transfer of leadership**, and a preference among equal candidates.
+//! - **A preference among equal candidates.**
 //! - **Byzantine peers.** A wrong message stops nobody, but a peer that lies consistently can make a group lie.
 
 #![forbid(unsafe_code)]
@@ -141,6 +148,7 @@ mod read;
 mod role;
 pub mod sabotage;
 mod snapshot;
+mod transfer;
 mod types;
 mod verdict;
 mod writes;

@@ -40,6 +40,8 @@ pub enum Body {
     Vote {
         /// The last position of the sender's log.
         last: Position,
+        /// The leader has asked for it ([`Self::TimeoutNow`]), so nobody is protected from it (thesis §4.2.3).
+        is_transfer: bool,
     },
     /// The answer to `Vote`; a promise, so it leaves only after the vote is durable.
     VoteReply {
@@ -74,6 +76,8 @@ pub enum Body {
         /// The last position that the snapshot stands for. It is committed.
         last: Position,
     },
+    /// I lead this term, your log is as mine, and I want you to lead: campaign at once (thesis §3.10).
+    TimeoutNow,
     /// I lead this term. Carries the confirmation round of reads and news of the commit index.
     Heartbeat {
         /// The latest round started; zero before the first.

@@ -16,7 +16,7 @@ use crate::snapshot;
 use crate::types::{Entry, HardState, Index, NodeId, Position, ReadToken, Round, Term, WriteId};
 use crate::verdict::{DropReason, Dropped, Verdict};
 
-/// Everything that can happen to a node. There is no tenth way in.
+/// Everything that can happen to a node. There is no other way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A tick of the caller's timer has passed.
@@ -66,6 +66,13 @@ pub enum Input {
     Install {
         /// The last position that it stands for.
         last: Position,
+    },
+    /// Let another lead, if this node does (thesis §3.10): it is brought up to date, and then told to campaign at once.
+    /// Meanwhile nothing is proposed ([`Refusal::Busy`]), so that nothing has to be resent. Who it will be, if anybody
+    /// can, says [`Node::transfer`]; after the longest election timeout it is given up.
+    Transfer {
+        /// Who, a voter; `None` for the one that holds most of the log.
+        to: Option<NodeId>,
     },
     /// The caller does not trust its state machine any more: from now on, and for the life of the process, this node
     /// does not campaign, and if it leads, it follows. It holds the log and votes as before: what it promises rests on
@@ -181,6 +188,7 @@ impl Node {
             Input::Read { token } => self.read(token),
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
             Input::Install { last } => self.install(last),
+            Input::Transfer { to } => self.start_transfer(to),
             Input::Withdraw => self.withdraw(),
         }
         self.member.finish_step()
@@ -225,7 +233,7 @@ impl Node {
             Body::PreVoteReply { granted: true } => self.on_pre_vote_granted(from, term),
             // What it has to say is its term, which is settled.
             Body::PreVoteReply { granted: false } => Ok(()),
-            Body::Vote { last } => {
+            Body::Vote { last, is_transfer: _ } => {
                 self.on_vote(from, last);
                 Ok(())
             }
@@ -238,6 +246,7 @@ impl Node {
                 self.follow(from)?;
                 snapshot::on_offer(&mut self.member, from, last)
             }
+            Body::TimeoutNow => self.on_timeout_now(from),
             Body::Heartbeat { round, commit } => {
                 self.follow(from)?;
                 follower::on_heartbeat(&mut self.member, from, round, commit)
@@ -255,7 +264,7 @@ impl Node {
         if matches!(body, Body::PreVote { .. } | Body::PreVoteReply { granted: true }) {
             return Ok(());
         }
-        let is_campaign = matches!(body, Body::Vote { .. });
+        let is_campaign = matches!(body, Body::Vote { is_transfer: false, .. });
         if is_campaign && term != self.member.term() && self.has_better_leader_than(from) {
             return Err(DropReason::LeaderIsLively);
         }
@@ -269,8 +278,13 @@ impl Node {
         if term > self.member.term() {
             let was_asking = matches!(self.role, RoleState::PreCandidate(_));
             self.member.enter_term(term);
-            let is_leader =
-                matches!(body, Body::Append { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. });
+            let is_leader = matches!(
+                body,
+                Body::Append { .. }
+                    | Body::InstallSnapshot { .. }
+                    | Body::Heartbeat { .. }
+                    | Body::TimeoutNow
+            );
             self.become_follower(is_leader.then_some(from));
             if was_asking && matches!(body, Body::PreVoteReply { .. }) {
                 // It was refused for its term alone, as far as it knows: with the later one it asks again.
@@ -292,6 +306,7 @@ impl Node {
             Body::PreVote { .. }
             | Body::PreVoteReply { .. }
             | Body::VoteReply { .. }
+            | Body::TimeoutNow
             | Body::Appended { .. }
             | Body::Rejected { .. }
             | Body::HeartbeatReply { .. } => {}
@@ -305,7 +320,7 @@ impl Node {
     }
 
     /// The sender leads the current term: there is at most one, so whoever else says so is wrong.
-    fn follow(&mut self, from: NodeId) -> Verdict {
+    pub(crate) fn follow(&mut self, from: NodeId) -> Verdict {
         if self.member.leader.is_some_and(|leader| leader != from) {
             return Err(DropReason::SecondLeader);
         }
@@ -351,6 +366,7 @@ impl Node {
             | Body::VoteReply { .. }
             | Body::Append { .. }
             | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
             | Body::Heartbeat { .. } => unreachable!("only what a leader is answered comes here"),
         }
     }

@@ -41,6 +41,8 @@ pub enum Bug {
     InstallsOverNewer,
     /// A leader whose log does not reach back far enough sends from where it begins, for ever.
     ProbesWithPurgedLog,
+    /// Leadership is handed to one that lacks entries.
+    TransfersToLaggard,
     /// What stands behind an installed snapshot in the log stays, whether or not it follows it.
     KeepsConflictingSuffix,
 }

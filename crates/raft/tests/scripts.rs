@@ -114,6 +114,7 @@ impl goldenscript::Runner for Player {
             "propose" => self.propose(&mut args)?,
             "compact" => self.compact(&mut args)?,
             "install" => self.install(&mut args)?,
+            "transfer" => self.transfer(&mut args)?,
             "withdraw" => self.withdraw(&mut args)?,
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
@@ -240,6 +241,17 @@ impl Player {
         let id = next_node(args)?;
         args.reject_next()?;
         self.cluster.step(id, Input::Withdraw);
+        Ok(())
+    }
+
+    /// `transfer n1 to=n2`: the node is told to let another lead.
+    fn transfer(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let to = args.take_key("to").map(parse_node).transpose()?;
+        let id = next_node(args)?;
+        args.reject_next()?;
+        self.cluster.step(id, Input::Transfer { to });
+        let transfer = self.cluster.node(id).transfer().map_or("nobody".to_owned(), |to| to.to_string());
+        self.cluster.say(&format!("{id} hands over to {transfer}"));
         Ok(())
     }
 
@@ -556,4 +568,9 @@ fn restart() {
 #[test]
 fn snapshot() {
     play_all("snapshot");
+}
+
+#[test]
+fn transfer() {
+    play_all("transfer");
 }

@@ -45,7 +45,8 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => position().prop_map(|last| Body::PreVote { last }),
         1 => any::<bool>().prop_map(|granted| Body::PreVoteReply { granted }),
-        1 => position().prop_map(|last| Body::Vote { last }),
+        1 => (position(), any::<bool>()).prop_map(|(last, is_transfer)| Body::Vote { last, is_transfer }),
+        1 => Just(Body::TimeoutNow),
         1 => any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
         4 => (run(), index()).prop_map(|(run, commit)| Body::Append { run, commit }),
         2 => position().prop_map(|last| Body::InstallSnapshot { last }),
@@ -303,7 +304,7 @@ fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Effects {
 #[test]
 fn nobody_leads_before_its_own_vote_is_durable() {
     let mut node = started();
-    let _ = hear(&mut node, 2, 5, Body::Vote { last: Position::ZERO });
+    let _ = hear(&mut node, 2, 5, Body::Vote { last: Position::ZERO, is_transfer: false });
     while node.role() == Role::Follower {
         let _ = node.step(Input::Tick { clock: 1 });
     }

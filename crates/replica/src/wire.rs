@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 1 | pre-vote | term (8), last position: term (8), index (8) |
 //! | 2 | pre-vote reply | term (8), granted (1) |
-//! | 3 | vote | term (8), last position (16) |
+//! | 3 | vote | term (8), last position (16), asked for by the leader (1) |
 //! | 4 | vote reply | term (8), granted (1) |
 //! | 5 | append | term (8), commit (8), base position (16), number of entries (4), entries |
 //! | 6 | appended | term (8), matched (8) |
@@ -26,6 +26,7 @@
 //! | 8 | heartbeat | term (8), round (8), commit (8) |
 //! | 9 | heartbeat reply | term (8), round (8), clock (8) |
 //! | 10 | install snapshot | term (8), last position (16) |
+//! | 11 | timeout now | term (8) |
 //! | 32 | forward | items of a batch ([`crate::entry`]) to the end |
 //! | 33 | read index | start (8), counter (8) |
 //! | 34 | read index reply | start (8), counter (8), index (8) |
@@ -49,7 +50,7 @@ use crate::bytes_read::{Malformed, Reader};
 use crate::shortage::{parse_room, put_room};
 
 /// The version of this layout; servers name it when they greet each other.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// One message between servers, with who speaks to whom: every message names cluster and incarnation, so
 /// that no server takes part in another's consensus.
@@ -180,6 +181,7 @@ const REJECTED: u8 = 7;
 const HEARTBEAT: u8 = 8;
 const HEARTBEAT_REPLY: u8 = 9;
 const INSTALL_SNAPSHOT: u8 = 10;
+const TIMEOUT_NOW: u8 = 11;
 const FORWARD: u8 = 32;
 const READ_INDEX: u8 = 33;
 const READ_INDEX_REPLY: u8 = 34;
@@ -302,13 +304,17 @@ fn encode_raft(message: &Message, out: &mut BytesMut) {
         Body::Heartbeat { .. } => HEARTBEAT,
         Body::HeartbeatReply { .. } => HEARTBEAT_REPLY,
         Body::InstallSnapshot { .. } => INSTALL_SNAPSHOT,
+        Body::TimeoutNow => TIMEOUT_NOW,
     };
     out.put_u8(kind);
     out.put_u64_le(message.term.0);
     match &message.body {
-        Body::PreVote { last } | Body::Vote { last } | Body::InstallSnapshot { last } => {
+        Body::PreVote { last } | Body::InstallSnapshot { last } => encode_position(*last, out),
+        Body::Vote { last, is_transfer } => {
             encode_position(*last, out);
+            out.put_u8(u8::from(*is_transfer));
         }
+        Body::TimeoutNow => {}
         Body::PreVoteReply { granted } | Body::VoteReply { granted } => out.put_u8(u8::from(*granted)),
         Body::Append { run, commit } => {
             out.put_u64_le(commit.0);
@@ -428,7 +434,10 @@ fn parse_raft(kind: u8, reader: &mut Reader) -> Result<Message, Malformed> {
     let body = match kind {
         PRE_VOTE => Body::PreVote { last: parse_position(reader)? },
         PRE_VOTE_REPLY => Body::PreVoteReply { granted: parse_flag(reader)? },
-        VOTE => Body::Vote { last: parse_position(reader)? },
+        VOTE => {
+            let last = parse_position(reader)?;
+            Body::Vote { last, is_transfer: parse_flag(reader)? }
+        }
         VOTE_REPLY => Body::VoteReply { granted: parse_flag(reader)? },
         APPEND => {
             let commit = Index(reader.u64()?);
@@ -438,6 +447,7 @@ fn parse_raft(kind: u8, reader: &mut Reader) -> Result<Message, Malformed> {
         REJECTED => Body::Rejected { base: Index(reader.u64()?), hint: parse_position(reader)? },
         HEARTBEAT => Body::Heartbeat { round: Round(reader.u64()?), commit: Index(reader.u64()?) },
         HEARTBEAT_REPLY => Body::HeartbeatReply { round: Round(reader.u64()?), clock: reader.u64()? },
+        TIMEOUT_NOW => Body::TimeoutNow,
         INSTALL_SNAPSHOT => Body::InstallSnapshot { last: parse_position(reader)? },
         _ => return Err(Malformed("an unknown kind of message")),
     };

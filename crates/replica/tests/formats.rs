@@ -271,7 +271,8 @@ fn some_frames() -> Vec<Bytes> {
     let messages = [
         raft(Body::PreVote { last: position }),
         raft(Body::PreVoteReply { granted: true }),
-        raft(Body::Vote { last: position }),
+        raft(Body::Vote { last: position, is_transfer: true }),
+        raft(Body::TimeoutNow),
         raft(Body::VoteReply { granted: false }),
         raft(Body::Append { run: Run::parse(position, entries).unwrap(), commit: Index(1) }),
         raft(Body::Appended { matched: Index(4) }),

@@ -62,7 +62,9 @@ fn raft(f: &mut fmt::Formatter<'_>, body: &Body) -> fmt::Result {
     match body {
         Body::PreVote { last } => write!(f, "pre-vote? last={last}"),
         Body::PreVoteReply { granted } => write!(f, "pre-vote {}", answer(granted)),
-        Body::Vote { last } => write!(f, "vote? last={last}"),
+        Body::Vote { last, is_transfer: false } => write!(f, "vote? last={last}"),
+        Body::Vote { last, is_transfer: true } => write!(f, "vote as asked? last={last}"),
+        Body::TimeoutNow => f.write_str("campaign now"),
         Body::VoteReply { granted } => write!(f, "vote {}", answer(granted)),
         Body::Append { run, commit } => {
             write!(f, "append {}+{} commit={commit}", run.base(), run.entries().len())

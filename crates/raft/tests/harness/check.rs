@@ -119,6 +119,7 @@ impl Checker {
             | Body::VoteReply { granted: false }
             | Body::Append { .. }
             | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
             | Body::Rejected { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. } => {}

@@ -45,6 +45,7 @@ pub(crate) fn kind(body: &Body) -> &'static str {
         Body::VoteReply { .. } => "votereply",
         Body::Append { .. } => "append",
         Body::InstallSnapshot { .. } => "snapshot",
+        Body::TimeoutNow => "timeoutnow",
         Body::Appended { .. } => "appended",
         Body::Rejected { .. } => "rejected",
         Body::Heartbeat { .. } => "heartbeat",
@@ -73,7 +74,9 @@ pub(crate) fn body(body: &Body) -> String {
     match body {
         Body::PreVote { last } => format!("pre-vote? last={last}"),
         Body::PreVoteReply { granted } => format!("pre-vote {}", yes(granted)),
-        Body::Vote { last } => format!("vote? last={last}"),
+        Body::Vote { last, is_transfer: false } => format!("vote? last={last}"),
+        Body::Vote { last, is_transfer: true } => format!("vote as asked? last={last}"),
+        Body::TimeoutNow => "campaign now".to_owned(),
         Body::VoteReply { granted } => format!("vote {}", yes(granted)),
         Body::Append { run, commit } if run.entries().is_empty() => {
             format!("append after {}: nothing, commit={commit}", run.base())

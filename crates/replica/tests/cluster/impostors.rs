@@ -90,7 +90,7 @@ fn hostile(incarnation: Incarnation) -> Vec<PeerMessage> {
     vec![
         raft(Body::Heartbeat { round: Round(1), commit: Index(1_000) }),
         raft(Body::PreVote { last }),
-        raft(Body::Vote { last }),
+        raft(Body::Vote { last, is_transfer: false }),
         raft(Body::Appended { matched: Index(1_000) }),
         raft(Body::HeartbeatReply { round: Round(1_000), clock: u64::MAX }),
         PeerMessage::Forward { items: entry::open_gateway(id(1), 77, 1) },

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_greeting_stands_in_these_bytes() {
         let hex: String = greeting().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        let expected = "51525450454552000200\
+        let expected = "51525450454552000300\
                         0a00\
                         0100000000000000\
                         0201000000000000\

@@ -55,7 +55,7 @@ fn hostile() -> Vec<PeerMessage> {
     vec![
         raft(HOSTILE_TERM_MIN, Body::Heartbeat { round: Round(1), commit: Index(1_000) }),
         raft(2 * HOSTILE_TERM_MIN, Body::PreVote { last }),
-        raft(3 * HOSTILE_TERM_MIN, Body::Vote { last }),
+        raft(3 * HOSTILE_TERM_MIN, Body::Vote { last, is_transfer: false }),
         raft(4 * HOSTILE_TERM_MIN, Body::HeartbeatReply { round: Round(1), clock: u64::MAX }),
         PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
         PeerMessage::Founded { members: vec![(id(0), Incarnation(1)), (id(1), Incarnation(2))] },

@@ -362,6 +362,7 @@ impl Packet {
             | Body::Vote { .. }
             | Body::Append { .. }
             | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
             | Body::Heartbeat { .. } => false,
         }
     }
@@ -390,7 +391,10 @@ fn push_message(words: &mut Vec<u64>, message: &Message) {
     match &message.body {
         Body::PreVote { last } => words.extend([0, last.term.0, last.index.0]),
         Body::PreVoteReply { granted } => words.extend([1, u64::from(*granted)]),
-        Body::Vote { last } => words.extend([2, last.term.0, last.index.0]),
+        Body::Vote { last, is_transfer } => {
+            words.extend([2, last.term.0, last.index.0, u64::from(*is_transfer)]);
+        }
+        Body::TimeoutNow => words.push(10),
         Body::VoteReply { granted } => words.extend([3, u64::from(*granted)]),
         Body::Append { run, commit } => {
             let Position { term, index } = run.base();

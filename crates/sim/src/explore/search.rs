@@ -355,7 +355,9 @@ fn told(body: &quorate_raft::Body) -> String {
     match body {
         Body::PreVote { last } => format!("pre-vote? last={last}"),
         Body::PreVoteReply { granted } => format!("pre-vote {}", answer(*granted)),
-        Body::Vote { last } => format!("vote? last={last}"),
+        Body::Vote { last, is_transfer: false } => format!("vote? last={last}"),
+        Body::Vote { last, is_transfer: true } => format!("vote as asked? last={last}"),
+        Body::TimeoutNow => "campaign now".to_owned(),
         Body::VoteReply { granted } => format!("vote {}", answer(*granted)),
         Body::Append { run, commit } => {
             format!("append after {} to {} commit={commit}", run.base(), run.last())

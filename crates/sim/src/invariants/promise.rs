@@ -35,6 +35,7 @@ pub fn check(host: HostIndex, ledger: &HostLedger, envelope: &PeerEnvelope) -> R
         | Body::VoteReply { granted: false }
         | Body::Append { .. }
         | Body::InstallSnapshot { .. }
+        | Body::TimeoutNow
         | Body::Rejected { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. } => {

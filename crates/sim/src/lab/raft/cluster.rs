@@ -430,7 +430,7 @@ impl Cluster {
                 self.traffic.offers += 1;
                 true
             }
-            Body::Append { .. } | Body::Heartbeat { .. } => true,
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::TimeoutNow => true,
             Body::Rejected { .. } => {
                 self.traffic.rejections += 1;
                 false
