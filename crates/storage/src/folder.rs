@@ -11,6 +11,7 @@ use crate::record::LogOffset;
 use crate::restore::RESTORING_FILE;
 use crate::segment::segments;
 use crate::snapshot::{self, LoadState, SnapshotError, SnapshotFile, SnapshotReader, StateError};
+use crate::survivor::{self, RECOVERING_FILE};
 use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 
 /// How to open a data folder.
@@ -65,6 +66,18 @@ pub enum FolderError {
          again, or remove it"
     )]
     RestoreUnfinished,
+    /// Start its server, or recover it again.
+    #[error(
+        "the recovery of this data folder is decided and not finished: start its server, or run `quorate recover` on it \
+         again, and it is"
+    )]
+    RecoveryUnfinished,
+    /// Nobody can say which of its files are old.
+    #[error(
+        "the file {RECOVERING_FILE} is damaged: it is not known any more which files of this data folder are the recovered \
+         ones; keep the folder for examination, and do not start a server on it"
+    )]
+    RecoveryDamaged,
     /// Restore a new folder.
     #[error(
         "this data folder was restored from {origin}, which is not in it any more: restore it anew, in an empty folder"
@@ -100,10 +113,12 @@ impl FolderError {
             Self::Identity(error) => !matches!(error, IdentityError::Disk(_)),
             Self::Snapshot(error) => !matches!(error, SnapshotError::Disk(_)),
             Self::Log(error) => matches!(error, OpenError::Log(_)),
-            Self::IdentityMissing | Self::State(_) | Self::RestoreUnfinished | Self::OriginMissing { .. } => {
-                true
-            }
-            Self::InUse | Self::Disk(_) => false,
+            Self::IdentityMissing
+            | Self::State(_)
+            | Self::RestoreUnfinished
+            | Self::RecoveryDamaged
+            | Self::OriginMissing { .. } => true,
+            Self::InUse | Self::Disk(_) | Self::RecoveryUnfinished => false,
         }
     }
 }
@@ -133,6 +148,7 @@ impl Folder {
             false => FolderError::Disk(error),
         })?;
         check_restored(&*disk)?;
+        survivor::go_on(&*disk)?;
         let identity = match identity::load(&*disk, config.node)? {
             Some(identity) => identity,
             None if !segments(&*disk)?.is_empty() || !snapshot::list(&*disk)?.is_empty() => {
@@ -165,6 +181,7 @@ impl Folder {
             progress(done, total);
         })?;
         snapshot::clean(&*names)?;
+        survivor::clean(&*names)?;
         Ok(Self { identity, wal, restored, snapshot, lock })
     }
 }

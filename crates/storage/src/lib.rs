@@ -6,9 +6,10 @@
 //! The order of the files: [`disk`] is the door to the world and [`SimDisk`] the one in memory; [`identity`]
 //! says whose folder it is; `record` is the layout of one record; `recovery` reads a log and judges it;
 //! [`Wal`] writes it, [`snapshot`] what takes the place of its beginning; [`restore`] begins with another cluster's, which
-//! an [`Origin`] names; and [`Folder`] opens all of it in the one right order.
+//! an [`Origin`] names, and [`survivor`] with what is left of one; and [`Folder`] opens all of it in the one right order.
 #![forbid(unsafe_code)]
 
+mod aside;
 pub mod disk;
 mod folder;
 pub mod identity;
@@ -21,6 +22,7 @@ mod segment;
 mod sim_disk;
 mod sim_file;
 pub mod snapshot;
+pub mod survivor;
 mod usage;
 pub mod verify;
 mod wal;

@@ -9,6 +9,7 @@ use crate::identity::{self, Identity};
 use crate::recovery::Outcome;
 use crate::segment::segments;
 use crate::snapshot;
+use crate::survivor::RECOVERING_FILE;
 use crate::wal::{IfMissing, SEGMENT_BYTES_DEFAULT, WalConfig, read_log};
 
 /// What a folder holds, all of it as it was written.
@@ -36,16 +37,16 @@ pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Opt
         false => FolderError::Disk(error),
     })?;
     check_restored(disk)?;
+    if disk.exists(RECOVERING_FILE)? {
+        return Err(FolderError::RecoveryUnfinished);
+    }
     let positions = snapshot::list(disk)?;
     let numbers = segments(disk)?;
     let Some(identity) = identity::load_any(disk)? else {
         let is_empty = positions.is_empty() && numbers.is_empty();
         return if is_empty { Ok(None) } else { Err(FolderError::IdentityMissing) };
     };
-    let names = positions.iter().map(|position| snapshot::file_name(*position));
-    let names = names.chain(numbers.iter().map(|number| LogOffset::new(*number, 0).file()));
-    let sizes: Result<Vec<u64>, DiskError> = names.map(|name| disk.open_to_read(&name)?.size()).collect();
-    let (total, mut done) = (sizes?.iter().sum(), 0);
+    let (total, mut done) = (bytes_to_read(disk, &positions, &numbers)?, 0);
     let mut snapshots = Vec::new();
     for position in positions {
         let file = snapshot::open_of(disk, &identity, position)?;
@@ -59,6 +60,17 @@ pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Opt
         progress(done, total);
     };
     verify_log(disk, identity, snapshots, &mut segment).map(Some)
+}
+
+/// Of these snapshots and segments.
+pub(crate) fn bytes_to_read(
+    disk: &dyn Disk,
+    positions: &[Position],
+    numbers: &[u64],
+) -> Result<u64, DiskError> {
+    let names = positions.iter().map(|position| snapshot::file_name(*position));
+    let names = names.chain(numbers.iter().map(|number| LogOffset::new(*number, 0).file()));
+    names.map(|name| disk.open_to_read(&name)?.size()).sum()
 }
 
 fn verify_log(

@@ -14,3 +14,4 @@ mod restore;
 mod sim_disk;
 mod snapshot;
 mod support;
+mod survivor;
