@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod status;
 pub mod transfer;
 pub mod value;
+pub mod versions;
 pub mod wire;
 
 pub use bytes_read::Malformed;

@@ -1,7 +1,7 @@
 //! The server without its shell: [`Replica::step`] takes what has happened and says what is owed for it.
 //! Knows no socket, no clock, no thread, no file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::{Entry, HardState, Index, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
@@ -14,9 +14,11 @@ use crate::member::Member;
 use crate::sabotage::Bug;
 use crate::status::Status;
 use crate::transfer::{SnapshotJob, SnapshotNews};
+use crate::versions::{Greeted, Programs};
 use crate::wire::{PeerEnvelope, PeerMessage};
 
 mod config;
+mod routes;
 
 pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
 
@@ -60,6 +62,8 @@ pub enum Event {
     Peer(PeerEnvelope),
     /// The way to this server works again: what was sent before may be lost.
     LinkUp(NodeId),
+    /// Another server has greeted, and says what program it runs.
+    Greeted(Greeted),
     /// The write of this number, and all before it, are synced.
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
@@ -92,6 +96,12 @@ pub struct DiskSpace {
 pub struct Actions {
     /// Send these now; each may be lost.
     pub send: Vec<PeerEnvelope>,
+    /// Send each of these to every server that was named to this one without its id, as it writes in whoever answers there
+    /// (`to` stands for nobody yet).
+    pub announce: Vec<PeerEnvelope>,
+    /// From now on these are the other members of the cluster, each with its peer address as the log has it; empty where it
+    /// has none. The shell keeps a way to each.
+    pub routes: Option<BTreeMap<NodeId, Box<str>>>,
     /// Queue these behind all writes before them.
     pub persist: Vec<DiskWrite>,
     /// Once all writes handed over so far are written, let the log go up to here.
@@ -180,6 +190,9 @@ pub struct Replica {
     now_ms: u64,
     outbox: Outbox,
     dropped_messages: u64,
+    /// What [`Actions::routes`] said last.
+    routes: Option<BTreeMap<NodeId, Box<str>>>,
+    programs: Programs,
 }
 
 /// How far this server has come.
@@ -256,11 +269,22 @@ impl Replica {
         let own = (config.id, identity.incarnation);
         let founding = Box::new(Founding::new(own, identity.origin, config.members.clone()));
         let stage = Stage::Founding { founding, told: None, restored, machine, storing: None };
-        let mut replica = Self { config, identity, stage, ticks: 0, now_ms, outbox, dropped_messages: 0 };
+        let mut replica = Self {
+            config,
+            identity,
+            stage,
+            ticks: 0,
+            now_ms,
+            outbox,
+            dropped_messages: 0,
+            routes: None,
+            programs: Programs::default(),
+        };
         if replica.identity.cluster().is_some() {
             replica.become_member();
         }
         replica.finish_founding();
+        replica.tell_routes();
         let actions = std::mem::take(&mut replica.outbox.actions);
         (replica, actions)
     }
@@ -283,6 +307,7 @@ impl Replica {
                     self.with_member(|member, _| member.disconnected(connection));
                 }
                 Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
+                Event::Greeted(greeted) => self.programs.note(greeted),
                 Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
                 Event::Snapshot(news) => self.with_member(|member, out| member.snapshot_news(news, out)),
                 Event::DiskSpace(space) => self.with_member(|member, out| member.disk_space(space, out)),
@@ -290,6 +315,7 @@ impl Replica {
             }
         }
         self.with_member(Member::flush);
+        self.tell_routes();
         std::mem::take(&mut self.outbox.actions)
     }
 

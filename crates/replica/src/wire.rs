@@ -49,8 +49,12 @@ use quorate_storage::{ClusterId, Incarnation, Origin};
 use crate::bytes_read::{Malformed, Reader};
 use crate::shortage::{parse_room, put_room};
 
-/// The version of this layout; servers name it when they greet each other.
+/// The version of this layout; servers name it when they greet each other, and speak the lower of their two highest.
 pub const PROTOCOL_VERSION: u16 = 3;
+/// The oldest version that this code speaks.
+pub const PROTOCOL_VERSION_MIN: u16 = 3;
+
+const _: () = assert!(PROTOCOL_VERSION_MIN <= PROTOCOL_VERSION);
 
 /// One message between servers, with who speaks to whom: every message names cluster and incarnation, so
 /// that no server takes part in another's consensus.

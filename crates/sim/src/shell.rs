@@ -263,6 +263,9 @@ impl World {
     pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
         let Actions {
             send,
+            // Here every server can reach every other by its id.
+            announce: _,
+            routes: _,
             persist,
             compact,
             snapshot_jobs,

@@ -1,0 +1,113 @@
+//! What programs the servers run, and at which level they act together. Knows nothing of greetings or bytes.
+//!
+//! A **level** stands for what a program can read and write: kinds of log items, and what a snapshot holds. A program acts at
+//! any level from its lowest to its highest; a cluster acts at one that all its members can.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::NodeId;
+use quorate_storage::Incarnation;
+
+/// The newest level that this program can act at.
+pub const LEVEL_MAX: u16 = 1;
+/// The oldest level that this program can act at.
+pub const LEVEL_MIN: u16 = 1;
+
+const _: () = assert!(0 < LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX);
+
+/// Servers whose programs are remembered: members, and as many again that are not yet.
+const PROGRAMS_MAX: usize = 64;
+
+/// What a server said of its program when it greeted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeted {
+    /// Who.
+    pub node: NodeId,
+    /// Its data folder.
+    pub incarnation: Incarnation,
+    /// Where it says that other servers find it.
+    pub address: Box<str>,
+    /// Its version, as its makers write it.
+    pub program: Box<str>,
+    /// The version of the protocol that is spoken with it.
+    pub protocol: u16,
+    /// The oldest level that it can act at.
+    pub level_min: u16,
+    /// The newest level that it can act at.
+    pub level_max: u16,
+}
+
+/// The programs of the other servers, as far as they have greeted since this process began.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    by_node: BTreeMap<NodeId, Greeted>,
+}
+
+impl Programs {
+    /// A server has greeted. Past the limit those that are not remembered stay unknown, which is the safe side.
+    pub(crate) fn note(&mut self, greeted: Greeted) {
+        if self.by_node.len() < PROGRAMS_MAX || self.by_node.contains_key(&greeted.node) {
+            self.by_node.insert(greeted.node, greeted);
+        }
+    }
+
+    /// What is known of this server's program.
+    pub(crate) fn of(&self, node: NodeId) -> Option<&Greeted> {
+        self.by_node.get(&node)
+    }
+
+    /// The newest level that all of these can act at, this server among them: who has not greeted may run the oldest
+    /// program there is.
+    pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> u16 {
+        let highest = |node| self.of(node).map_or(LEVEL_MIN, |greeted| greeted.level_max);
+        others.into_iter().map(highest).fold(LEVEL_MAX, u16::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    fn greeted(node: u64, (level_min, level_max): (u16, u16)) -> Greeted {
+        let (address, program) = ("h:1".into(), "0.0.0".into());
+        Greeted {
+            node: id(node),
+            incarnation: Incarnation(1),
+            address,
+            program,
+            protocol: 3,
+            level_min,
+            level_max,
+        }
+    }
+
+    #[test]
+    fn a_cluster_acts_at_the_level_of_its_oldest_program() {
+        let mut programs = Programs::default();
+        programs.note(greeted(2, (1, LEVEL_MAX + 4)));
+        assert_eq!(programs.level([id(2)]), LEVEL_MAX, "this program knows no newer one");
+        assert_eq!(programs.level([id(2), id(3)]), LEVEL_MIN, "3 has not greeted");
+        programs.note(greeted(3, (LEVEL_MIN, LEVEL_MAX)));
+        assert_eq!(programs.level([id(2), id(3)]), LEVEL_MAX);
+        programs.note(greeted(3, (0, LEVEL_MAX - 1)));
+        assert_eq!(
+            programs.level([id(2), id(3)]),
+            LEVEL_MAX - 1,
+            "3 was started again with an older program"
+        );
+        assert_eq!(programs.level([id(2)]), LEVEL_MAX, "and is no member any more");
+    }
+
+    #[test]
+    fn as_many_programs_are_remembered_as_there_may_be_servers() {
+        let mut programs = Programs::default();
+        for node in 1..=PROGRAMS_MAX as u64 + 1 {
+            programs.note(greeted(node, (1, 1)));
+        }
+        assert!(programs.of(id(1)).is_some() && programs.of(id(PROGRAMS_MAX as u64 + 1)).is_none());
+    }
+}
