@@ -24,6 +24,7 @@ pub mod shard;
 pub mod shortage;
 pub mod snapshot;
 pub mod status;
+pub mod survivor;
 pub mod transfer;
 pub mod value;
 pub mod versions;

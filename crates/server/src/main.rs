@@ -15,11 +15,13 @@ mod listener;
 mod loading;
 mod outbox;
 mod progress;
+mod recover;
 mod replica_loop;
 mod restore;
 mod server;
 mod shared;
 mod shell;
+mod timestamp;
 mod transport;
 mod verify;
 
@@ -55,6 +57,8 @@ enum Command {
     Backup(shell::BackupArgs),
     /// Makes of a backup the data folder of a founding member of a new cluster
     Restore(restore::RestoreArgs),
+    /// Founds a new cluster with what one server has, when a majority is gone for good
+    Recover(recover::RecoverArgs),
     /// Checks every byte of a stopped server's folder, or of a backup
     Verify(verify::VerifyArgs),
     /// Shows the servers and their roles
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => shell::snapshot(&args),
         Command::Backup(args) => shell::backup(&args),
         Command::Restore(args) => restore::restore(&args),
+        Command::Recover(args) => recover::recover(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Status(args) => shell::status(&args),
     }

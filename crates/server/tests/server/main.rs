@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod loading;
 mod ports;
+mod recover;
 mod redis_clients;
 mod scripts;
 mod snapshots;
