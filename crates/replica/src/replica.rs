@@ -96,8 +96,7 @@ pub struct DiskSpace {
 pub struct Actions {
     /// Send these now; each may be lost.
     pub send: Vec<PeerEnvelope>,
-    /// Send each of these to every server that was named to this one without its id, as it writes in whoever answers there
-    /// (`to` stands for nobody yet).
+    /// Send each of these to every server that can be reached, under its id: `to` stands for nobody yet.
     pub announce: Vec<PeerEnvelope>,
     /// From now on these are the other members of the cluster, each with its peer address as the log has it; empty where it
     /// has none. The shell keeps a way to each.
@@ -367,7 +366,8 @@ impl Replica {
     /// A look at everything.
     pub fn status(&self) -> Status {
         let dropped = self.dropped_messages + self.raft().map_or(0, |node| node.dropped().values().sum());
-        Status::new(&self.identity, self.standing(), self.member(), dropped)
+        let status = Status::new(&self.identity, self.standing(), self.member(), dropped);
+        Status { programs: self.programs.all(), level: self.level(), ..status }
     }
 
     fn member(&self) -> Option<&Member> {
@@ -507,12 +507,6 @@ impl Replica {
         let cluster = self.identity.cluster().expect("a member of no cluster");
         self.outbox.cluster = Some(cluster);
         let voters: BTreeSet<NodeId> = self.identity.founding.iter().map(|member| member.id).collect();
-        if voters != self.config.members {
-            self.outbox.warn(format!(
-                "the cluster was founded with the members {}, which differ from --peers; the founding members count",
-                voters.iter().map(|id| id.get().to_string()).collect::<Vec<_>>().join(", ")
-            ));
-        }
         let (restored, machine) = (std::mem::take(restored), machine.take());
         // The file is the old cluster's as long as no snapshot of the new one has taken its place.
         let is_restored = machine.as_ref().is_some_and(|machine| machine.cluster() != cluster);

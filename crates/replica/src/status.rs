@@ -9,6 +9,7 @@ use crate::checks::{Agreement, CheckStatus};
 use crate::member::Member;
 use crate::memory::Memory;
 use crate::replica::Standing;
+use crate::versions::{Greeted, LEVEL_MIN};
 use crate::wire::DiskRoom;
 
 /// What came of snapshots since the process began, and what is under way.
@@ -89,6 +90,10 @@ pub struct Status {
     pub digest: u64,
     /// Likewise of keys and values alone: of a restored cluster, the same as in the backup.
     pub data_digest: u64,
+    /// The programs of the other servers, as far as they have greeted since the process began, ascending by id.
+    pub programs: Vec<Greeted>,
+    /// The newest level that all members can act at, as far as is known ([`crate::versions`]).
+    pub level: u16,
     /// Messages of peers that were dropped because they broke the protocol or named another cluster.
     pub dropped_messages: u64,
 }
@@ -136,6 +141,8 @@ impl Status {
             time_ms: machine.map_or(0, crate::machine::Machine::now_ms),
             digest: machine.map_or(0, crate::machine::Machine::digest),
             data_digest: machine.map_or(0, |machine| machine.shards().digest()),
+            programs: Vec::new(),
+            level: LEVEL_MIN,
             dropped_messages,
         }
     }

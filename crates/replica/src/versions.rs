@@ -56,6 +56,11 @@ impl Programs {
         self.by_node.get(&node)
     }
 
+    /// What is known of all servers, ascending by id.
+    pub(crate) fn all(&self) -> Vec<Greeted> {
+        self.by_node.values().cloned().collect()
+    }
+
     /// The newest level that all of these can act at, this server among them: who has not greeted may run the oldest
     /// program there is.
     pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> u16 {

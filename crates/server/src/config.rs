@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 mod address;
 
-use address::parse_peers;
-pub(crate) use address::{Address, BadAddress};
+pub(crate) use address::Address;
+use address::{parse_address, parse_members, parse_peer_port};
 
 /// Where clients find a server that is told nothing else.
 pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:6379";
@@ -39,7 +39,7 @@ const _: () = assert!(LOG_BYTES_MAX / LOG_TAIL_PART == LOG_TAIL_BYTES);
 /// environment, and the environment over the file.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ServeArgs {
-    /// Who this server is: 1 or more, and one of --peers
+    /// Who this server is: 1 or more, and no other server's number
     #[arg(long, value_name = "N", env = "QUORATE_ID")]
     id: Option<u64>,
     /// Folder of this server's data; made if missing
@@ -48,12 +48,19 @@ pub(crate) struct ServeArgs {
     /// Address for clients [default: 127.0.0.1:6379]
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN")]
     listen: Option<String>,
-    /// Address for the other servers [default: what --peers says for this id]
+    /// Address for the other servers to connect to [default: what --peers says for this id]
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_PEER_LISTEN")]
     peer_listen: Option<String>,
     /// All founding members, and where this server dials each: 1=HOST:PORT,2=HOST:PORT,…
     #[arg(long, value_name = "ID=HOST:PORT,…", env = "QUORATE_PEERS")]
     peers: Option<String>,
+    /// A new server for a running cluster: addresses for the other servers, as in --peers, of some of its members. It waits to
+    /// be added with `quorate members add`. Of no meaning once it belongs to a cluster
+    #[arg(long, value_name = "HOST:PORT,…", env = "QUORATE_JOIN")]
+    join: Option<String>,
+    /// Address for the other servers as they should be told it, where it differs from --peer-listen and --peers
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_PEER_ADVERTISE")]
+    peer_advertise: Option<String>,
     /// Address for clients as others should name it, where it differs from --listen
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_ADVERTISE")]
     advertise: Option<String>,
@@ -100,6 +107,8 @@ struct ServeFile {
     listen: Option<String>,
     peer_listen: Option<String>,
     peers: Option<FilePeers>,
+    join: Option<FileAddresses>,
+    peer_advertise: Option<String>,
     advertise: Option<String>,
     election_hold: Option<FileNumber>,
     request_timeout: Option<FileNumber>,
@@ -119,6 +128,14 @@ enum FilePeers {
     Table(BTreeMap<String, String>),
 }
 
+/// The text of the flag, or a list.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FileAddresses {
+    Text(String),
+    List(Vec<String>),
+}
+
 /// The text of the flag, or a plain number: of milliseconds or bytes.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -130,7 +147,7 @@ enum FileNumber {
 /// What a server runs with, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServeConfig {
-    /// Who this is; one of `peers`.
+    /// Who this is.
     pub(crate) id: NodeId,
     /// The data folder.
     pub(crate) data: PathBuf,
@@ -138,8 +155,12 @@ pub(crate) struct ServeConfig {
     pub(crate) listen: Address,
     /// For the other servers.
     pub(crate) peer_listen: Address,
-    /// All founding members, and where each is dialled.
+    /// Where each is dialled, whatever the cluster says; unless `join` is there, all founding members, this one among them.
     pub(crate) peers: BTreeMap<NodeId, Address>,
+    /// Where members of a running cluster are found that is to take this server in; empty for none.
+    pub(crate) join: Vec<Address>,
+    /// Where the other servers find this one.
+    pub(crate) peer_advertise: Address,
     /// What others are told about `listen`, where it differs from the address that was bound.
     pub(crate) advertise: Option<Address>,
     /// How long a request waits for a leader.
@@ -172,6 +193,13 @@ pub(crate) enum ConfigError {
         /// Without dashes.
         flag: &'static str,
     },
+    /// It is not said of which cluster this server is, or will be.
+    #[error(
+        "--peers is missing: give it as a flag, as {} in the environment, or in the file of --config; a new server for a \
+         running cluster is given --join instead",
+        env_name("peers")
+    )]
+    NoMembers,
     /// A value cannot be what it is.
     #[error("--{flag} {value}: {problem}")]
     Invalid {
@@ -223,19 +251,12 @@ impl ServeArgs {
         let id = NodeId::new(id).ok_or_else(|| invalid("id", id, "ids are 1 and up"))?;
         let data = self.data.or(file.data).ok_or(ConfigError::Missing { flag: "data" })?;
         let peers = self.peers.or_else(|| file.peers.map(FilePeers::into_text));
-        let peers = parse_peers(&peers.ok_or(ConfigError::Missing { flag: "peers" })?)?;
-        let Some(own) = peers.get(&id) else {
-            return Err(invalid(
-                "id",
-                id.get(),
-                "--peers names no server of this id, and must name all of them",
-            ));
-        };
+        let join = self.join.or_else(|| file.join.map(FileAddresses::into_text));
         let listen = self.listen.or(file.listen).unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
-        let peer_listen = match self.peer_listen.or(file.peer_listen) {
-            Some(text) => parse_address("peer-listen", &text)?,
-            None => own.clone(),
-        };
+        let (peers, join) = parse_members(id, peers, join)?;
+        let peer_listen = self.peer_listen.or(file.peer_listen);
+        let peer_advertise = self.peer_advertise.or(file.peer_advertise);
+        let (peer_listen, peer_advertise) = parse_peer_port(peers.get(&id), peer_listen, peer_advertise)?;
         let advertise = self.advertise.or(file.advertise);
         let advertise = advertise.map(|text| parse_address("advertise", &text)).transpose()?;
         let hold = self.election_hold.or_else(|| file.election_hold.map(FileNumber::into_text));
@@ -254,6 +275,8 @@ impl ServeArgs {
             listen: parse_address("listen", &listen)?,
             peer_listen,
             peers,
+            join,
+            peer_advertise,
             advertise,
             election_hold: parse_setting("election-hold", hold, ELECTION_HOLD_DEFAULT)?,
             request_timeout: parse_setting("request-timeout", timeout, REQUEST_TIMEOUT_DEFAULT)?,
@@ -293,6 +316,15 @@ impl FilePeers {
     }
 }
 
+impl FileAddresses {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::List(list) => list.join(","),
+        }
+    }
+}
+
 impl FileNumber {
     fn into_text(self) -> String {
         match self {
@@ -304,10 +336,6 @@ impl FileNumber {
 
 fn invalid(flag: &'static str, value: impl fmt::Display, problem: impl Into<String>) -> ConfigError {
     ConfigError::Invalid { flag, value: value.to_string(), problem: problem.into() }
-}
-
-fn parse_address(flag: &'static str, text: &str) -> Result<Address, ConfigError> {
-    text.parse().map_err(|problem: BadAddress| invalid(flag, text, problem.to_string()))
 }
 
 fn parse_setting(
@@ -400,6 +428,9 @@ mod tests {
                 "data" => args.data = Some(value.into()),
                 "listen" => args.listen = Some(value),
                 "peers" => args.peers = Some(value),
+                "peer-listen" => args.peer_listen = Some(value),
+                "peer-advertise" => args.peer_advertise = Some(value),
+                "join" => args.join = Some(value),
                 "election-hold" => args.election_hold = Some(value),
                 "log-max" => args.log_max = Some(value),
                 "log-tail" => args.log_tail = Some(value),
@@ -453,7 +484,8 @@ mod tests {
         refused(&[("id", "0")], "--id 0: ids are 1 and up");
         refused(
             &[("id", "4"), ("data", "d"), ("peers", THREE)],
-            "--id 4: --peers names no server of this id, and must name all of them",
+            "--id 4: --peers names no server of this id, and must name all of them; a new server for a running cluster \
+             is started with --join",
         );
         refused(
             &[("id", "1"), ("data", "d"), ("peers", "1=a")],
@@ -474,6 +506,42 @@ mod tests {
         refused(
             &[("cluster-listen", "a:1")],
             "--cluster-listen is not supported yet: the port of --listen takes every command on every server",
+        );
+    }
+
+    #[test]
+    fn a_new_server_joins_by_addresses_and_is_found_at_one() {
+        let joins = |flags: &[(&str, &str)], file: &str| {
+            let all = [&[("id", "4"), ("data", "d")], flags].concat();
+            let config =
+                args(&all).merge(toml::from_str(file).unwrap()).map_err(|error| error.to_string())?;
+            let text = |addresses: &[Address]| {
+                addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(" ")
+            };
+            Ok((text(&config.join), text(&[config.peer_listen, config.peer_advertise]), config.peers.len()))
+        };
+        let ok = |join: &str, own: &str, peers| Ok::<_, String>((join.to_owned(), own.to_owned(), peers));
+        let (join, listen) = (("join", "a:1,b:2"), ("peer-listen", "0.0.0.0:7"));
+        assert_eq!(joins(&[join, ("peer-listen", "c:7")], ""), ok("a:1 b:2", "c:7 c:7", 0));
+        assert_eq!(joins(&[join, listen, ("peer-advertise", "c:9")], ""), ok("a:1 b:2", "0.0.0.0:7 c:9", 0));
+        // With --peers it joins all the same, and they say where it dials those that they name.
+        assert_eq!(joins(&[join, ("peers", "1=x:1,4=c:7")], ""), ok("a:1 b:2", "c:7 c:7", 2));
+        assert_eq!(
+            joins(&[], "join = [\"a:1\", \"b:2\"]\npeer-listen = \"c:7\""),
+            ok("a:1 b:2", "c:7 c:7", 0)
+        );
+        assert_eq!(joins(&[], "join = \"a:1\"\npeer-listen = \"c:7\""), ok("a:1", "c:7 c:7", 0));
+        assert_eq!(joins(&[("peers", "4=0.0.0.0:7")], ""), ok("", "0.0.0.0:7 0.0.0.0:7", 1));
+        let wrong = |flags: &[(&str, &str)]| joins(flags, "").unwrap_err();
+        assert!(wrong(&[join]).starts_with("--peer-listen is missing"));
+        assert!(wrong(&[join, listen]).contains("say with --peer-advertise HOST:PORT at which of them"));
+        assert!(
+            wrong(&[join, listen, ("peer-advertise", "[::]:7")]).starts_with("--peer-advertise [::]:7: ")
+        );
+        assert!(wrong(&[("join", ","), listen]).starts_with("--join ,: it names 0 servers"));
+        assert!(wrong(&[("join", "a"), listen]).starts_with("--join a: an address is HOST:PORT"));
+        assert!(
+            wrong(&[listen]).starts_with("--peers is missing") && wrong(&[listen]).contains("--join instead")
         );
     }
 

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use quorate_replica::Machine;
-use quorate_storage::{
-    Folder, FolderConfig, Identity, Incarnation, Outcome, SEGMENT_BYTES_DEFAULT, SnapshotReader,
-};
+use quorate_storage::{Folder, FolderConfig, Incarnation, Outcome, SEGMENT_BYTES_DEFAULT, SnapshotReader};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -120,7 +118,6 @@ fn read(config: &ServeConfig, seed: u64, at: &LoadProgress) -> anyhow::Result<Bo
     })
     .with_context(name)?;
     drop(progress);
-    check_members(&folder.identity, config)?;
     describe(&folder, &config.data);
     Ok(Box::new(Loaded { disk, folder, machine }))
 }
@@ -128,20 +125,6 @@ fn read(config: &ServeConfig, seed: u64, at: &LoadProgress) -> anyhow::Result<Bo
 /// Segments are deleted whole, and the next one is made ahead: small enough for both to matter little beside the log.
 fn segment_bytes(log_bytes_max: u64) -> u64 {
     (log_bytes_max / SEGMENTS_PER_LOG).min(SEGMENT_BYTES_DEFAULT)
-}
-
-/// A founded folder says who its members are; another list means another cluster.
-fn check_members(identity: &Identity, config: &ServeConfig) -> anyhow::Result<()> {
-    let founded: Vec<u64> = identity.founding.iter().map(|member| member.id.get()).collect();
-    let named: Vec<u64> = config.peers.keys().map(|peer| peer.get()).collect();
-    if !founded.is_empty() && founded != named {
-        bail!(
-            "the data folder {} belongs to a cluster of the servers {founded:?}, and --peers names {named:?}: start it \
-             with its own cluster's --peers, or with another --data",
-            config.data.display()
-        );
-    }
-    Ok(())
 }
 
 /// Tells the operator what was found.

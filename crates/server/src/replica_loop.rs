@@ -26,7 +26,7 @@ pub(crate) enum Ended {
 
 /// The one owner of the replica's steps.
 pub(crate) struct ReplicaLoop<'a> {
-    shared: &'a Shared,
+    shared: &'a Rc<Shared>,
     disk: &'a mut DiskThread,
     keeper: &'a mut KeeperThread,
     ticks: Interval,
@@ -42,7 +42,11 @@ pub(crate) struct ReplicaLoop<'a> {
 
 impl<'a> ReplicaLoop<'a> {
     /// A loop over this replica and this disk.
-    pub(crate) fn new(shared: &'a Shared, disk: &'a mut DiskThread, keeper: &'a mut KeeperThread) -> Self {
+    pub(crate) fn new(
+        shared: &'a Rc<Shared>,
+        disk: &'a mut DiskThread,
+        keeper: &'a mut KeeperThread,
+    ) -> Self {
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         // After a pause one tick is enough: time that this process did not see is no sign of a dead leader.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,8 +148,15 @@ impl<'a> ReplicaLoop<'a> {
         for job in actions.snapshot_jobs {
             self.keeper.submit(job);
         }
+        // First the ways, then what is sent on them.
+        if let Some(members) = &actions.routes {
+            self.shared.peers.set_members(members, self.shared);
+        }
         for envelope in &actions.send {
             self.shared.peers.send(envelope, &self.shared.counters);
+        }
+        for envelope in actions.announce {
+            self.shared.peers.announce(envelope);
         }
         self.shared.peers.flush();
         let mut last: Option<Rc<Connection>> = None;

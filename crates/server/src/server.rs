@@ -121,7 +121,7 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     shared.serve(replica);
     let peers = peers.listen(listener::BACKLOG).with_context(|| at("peer-listen", &config.peer_listen))?;
     tokio::task::spawn_local(transport::accept(Rc::clone(&shared), peers));
-    transport::dial(&shared);
+    shared.peers.dial(&shared);
     let mut replica_loop = ReplicaLoop::new(&shared, &mut disk, &mut keeper);
     let ended = tokio::select! {
         ended = replica_loop.run(first) => Some(ended),
@@ -157,6 +157,8 @@ fn replica_config(shared: &Shared, seed: u64) -> Config {
     replica.log_tail_bytes = config.log_tail_bytes;
     replica.memory_bytes_max = config.memory_bytes_max;
     replica.disk_reserve_bytes = config.disk_reserve_bytes;
+    replica.joins = !config.join.is_empty();
+    replica.address = config.peer_advertise.to_string().into();
     replica.folder = config.data.display().to_string().into();
     replica
 }

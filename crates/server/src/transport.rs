@@ -6,8 +6,13 @@
 //! (little-endian) and that many bytes of `quorate_replica::wire`.
 
 mod acceptor;
+mod callers;
+mod check;
+mod dialler;
 mod greeting;
 mod link;
+mod routes;
+mod versions;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,22 +21,28 @@ use std::rc::Rc;
 use quorate_raft::NodeId;
 use quorate_replica::wire::PeerEnvelope;
 use quorate_storage::ClusterId;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
+use tracing::{info, warn};
 
 pub(crate) use acceptor::accept;
-pub(crate) use link::dial;
 
 use crate::config::{Address, ServeConfig};
 use crate::shared::{Counters, Shared};
+use callers::Callers;
 use greeting::Greeting;
 use link::Link;
+use routes::Routes;
+use versions::Versions;
 
 /// All other servers.
 pub(crate) struct Peers {
     id: NodeId,
     /// What other servers are told about where clients find this one.
     advertised: Address,
-    links: BTreeMap<NodeId, Rc<Link>>,
+    /// What they are told about where they find it themselves.
+    peer_advertised: Address,
+    /// Where a cluster is that is to take this server in.
+    join: Vec<Address>,
     /// A server was dialled for the first time.
     tried: Notify,
     state: RefCell<PeersState>,
@@ -39,127 +50,216 @@ pub(crate) struct Peers {
 
 #[derive(Default)]
 struct PeersState {
+    /// Ways are dialled from now on.
+    is_dialling: bool,
+    routes: Routes,
+    links: BTreeMap<NodeId, Rc<Link>>,
+    /// Ways to `join`, as long as they are needed.
+    joins: Vec<Rc<Link>>,
+    /// Members that were said to be out of reach.
+    unknown: Vec<NodeId>,
     /// Where clients find each server, as it said when it greeted.
     client_addresses: BTreeMap<NodeId, Address>,
-    /// The connection on which each server sends to us; when it is replaced, the one before it ends.
-    incoming: BTreeMap<NodeId, oneshot::Sender<()>>,
-    /// Servers that said they belong to another cluster, and to which.
+    callers: Callers,
+    /// Servers of `--peers` that said they belong to another cluster, and to which.
     foreign: BTreeMap<NodeId, ClusterId>,
 }
 
 impl Peers {
-    /// The others of these members, none connected yet.
+    /// The others of these members, none dialled yet.
     pub(crate) fn new(config: &ServeConfig, advertised: Address) -> Self {
-        let others = config.peers.iter().filter(|(peer, _)| **peer != config.id);
-        let links =
-            others.map(|(peer, address)| (*peer, Rc::new(Link::new(*peer, address.clone())))).collect();
-        Self { id: config.id, advertised, links, tried: Notify::new(), state: RefCell::default() }
+        let mut others = config.peers.clone();
+        others.remove(&config.id);
+        let state = PeersState { routes: Routes::new(others), ..PeersState::default() };
+        Self {
+            id: config.id,
+            advertised,
+            peer_advertised: config.peer_advertise.clone(),
+            join: config.join.clone(),
+            tried: Notify::new(),
+            state: RefCell::new(state),
+        }
     }
 
     /// Queues a message, or drops it if its way is down or full. [`Peers::flush`] sends it.
     pub(crate) fn send(&self, envelope: &PeerEnvelope, counters: &Counters) {
-        let is_queued = self.links.get(&envelope.to).is_some_and(|link| link.send(envelope));
-        if !is_queued {
+        let state = self.state.borrow();
+        let link = state.links.get(&envelope.to).or_else(|| state.join_to(envelope.to));
+        if !link.is_some_and(|link| link.send(envelope)) {
             Counters::count(&counters.peer_messages_unsent);
+        }
+    }
+
+    /// Queues a message to every server that can be reached.
+    pub(crate) fn announce(&self, mut envelope: PeerEnvelope) {
+        let state = self.state.borrow();
+        let by_id = state.links.iter().map(|(id, link)| (*id, link));
+        let known = |id: &NodeId| state.links.get(id).is_some_and(|link| link.is_up());
+        let joins = state.joins.iter().filter_map(|link| Some((link.found()?, link)));
+        for (id, link) in by_id.chain(joins.filter(|(id, _)| !known(id))) {
+            envelope.to = id;
+            // It is said again and again.
+            let _ = link.send(&envelope);
         }
     }
 
     /// Sends what can be sent.
     pub(crate) fn flush(&self) {
-        for link in self.links.values() {
+        let state = self.state.borrow();
+        for link in state.links.values().chain(&state.joins) {
             link.flush();
         }
     }
 
     /// Where clients find this server, if it has greeted since our start.
     pub(crate) fn client_address(&self, peer: NodeId) -> Option<Address> {
-        let advertised = self.state.borrow().client_addresses.get(&peer).cloned()?;
-        let is_reachable = !matches!(advertised.host.as_str(), "0.0.0.0" | "::");
-        if is_reachable {
+        self.state.borrow().client_address(peer)
+    }
+
+    /// Where clients find the other servers that are connected.
+    pub(crate) fn client_addresses(&self) -> Vec<Address> {
+        let state = self.state.borrow();
+        let connected = state.links.iter().filter(|(_, link)| link.is_up());
+        connected.filter_map(|(peer, _)| state.client_address(*peer)).collect()
+    }
+
+    /// How many ways are up.
+    pub(crate) fn connected(&self) -> usize {
+        let state = self.state.borrow();
+        state.links.values().chain(&state.joins).filter(|link| link.is_up()).count()
+    }
+
+    /// Where this server dials each other one.
+    pub(crate) fn addresses(&self) -> BTreeMap<NodeId, Address> {
+        self.state.borrow().routes.wanted()
+    }
+
+    /// Members of which this server's `--peers` says another address than the log, and that address.
+    pub(crate) fn overridden(&self) -> BTreeMap<NodeId, Address> {
+        let state = self.state.borrow();
+        state.routes.overridden().into_iter().map(|(id, address)| (id, address.clone())).collect()
+    }
+
+    /// Waits until each of the others was dialled once: it has greeted, or there is no way to it at the moment.
+    pub(crate) async fn all_tried(&self) {
+        while !self.state.borrow().all_tried() {
+            self.tried.notified().await;
+        }
+    }
+
+    /// From now on there is a way to each of the others.
+    pub(crate) fn dial(&self, shared: &Rc<Shared>) {
+        self.state.borrow_mut().is_dialling = true;
+        self.redial(shared);
+    }
+
+    /// These are the other members, each with its address in the log, or an empty text.
+    pub(crate) fn set_members(&self, members: &BTreeMap<NodeId, Box<str>>, shared: &Rc<Shared>) {
+        let mut state = self.state.borrow_mut();
+        let read = |id: NodeId, text: &str| {
+            let address = text.parse().ok();
+            if address.is_none() && !text.is_empty() {
+                warn!("the cluster's address of node {}, '{text}', is none", id.get());
+            }
+            (id, address)
+        };
+        let callers = state.callers.ids();
+        state.routes.set_members(members.iter().map(|(id, text)| read(*id, text)).collect(), callers);
+        for id in state.routes.superfluous() {
+            let (id, address) =
+                (id.get(), state.routes.address(id).map(Address::to_string).unwrap_or_default());
+            warn!(
+                "node {id} of --peers is no member of this cluster, and is not dialled: to add it, start it with --join, and \
+                 run `quorate members add {id} {address}`"
+            );
+        }
+        drop(state);
+        self.redial(shared);
+    }
+
+    /// Gives up ways that lead nowhere any more, and begins those that are missing.
+    fn redial(&self, shared: &Rc<Shared>) {
+        let state = &mut *self.state.borrow_mut();
+        if !state.is_dialling {
+            return;
+        }
+        let wanted = state.routes.wanted();
+        state.links.retain(|id, link| {
+            let is_wanted = wanted.get(id) == Some(&link.address);
+            if !is_wanted {
+                info!("the way to {link} is given up");
+                link.close();
+            }
+            is_wanted
+        });
+        for (id, address) in wanted {
+            state.links.entry(id).or_insert_with(|| begin(Link::new(Some(id), address), shared));
+        }
+        let unknown = state.routes.unknown();
+        let joins = own_cluster(shared).is_none() || !unknown.is_empty();
+        if !joins {
+            state.joins.drain(..).for_each(|link| link.close());
+        } else if state.joins.is_empty() {
+            let links = self.join.iter().map(|address| begin(Link::new(None, address.clone()), shared));
+            state.joins.extend(links);
+        }
+        if unknown != state.unknown {
+            for id in &unknown {
+                info!(
+                    "nobody has told this server where node {} is: it is heard as soon as it dials",
+                    id.get()
+                );
+            }
+            state.unknown = unknown;
+        }
+    }
+
+    fn own_greeting(&self, to: Option<NodeId>, shared: &Shared) -> Greeting {
+        let status = shared.status();
+        Greeting {
+            from: self.id,
+            to,
+            cluster: status.cluster.as_deref().and_then(parse_cluster),
+            incarnation: status.incarnation,
+            versions: Versions::own(None),
+            client_address: self.advertised.to_string(),
+            peer_address: self.peer_advertised.to_string(),
+        }
+    }
+}
+
+impl PeersState {
+    fn join_to(&self, node: NodeId) -> Option<&Rc<Link>> {
+        self.joins.iter().find(|link| link.found() == Some(node))
+    }
+
+    fn all_tried(&self) -> bool {
+        self.links.values().chain(&self.joins).all(|link| link.is_tried.get())
+    }
+
+    fn client_address(&self, peer: NodeId) -> Option<Address> {
+        let advertised = self.client_addresses.get(&peer).cloned()?;
+        if !advertised.is_unspecified() {
             return Some(advertised);
         }
         // It listens on all its addresses: the one at which we dial it is one of them.
         let host = self.links.get(&peer)?.address.host.clone();
         Some(Address { host, port: advertised.port })
     }
-
-    /// Where clients find the other servers that are connected.
-    pub(crate) fn client_addresses(&self) -> Vec<Address> {
-        let connected = self.links.iter().filter(|(_, link)| link.is_up());
-        connected.filter_map(|(peer, _)| self.client_address(*peer)).collect()
-    }
-
-    /// How many ways are up.
-    pub(crate) fn connected(&self) -> usize {
-        self.links.values().filter(|link| link.is_up()).count()
-    }
-
-    /// Waits until each of the others was dialled once: it has greeted, or there is no way to it at the moment.
-    pub(crate) async fn all_tried(&self) {
-        while !self.links.values().all(|link| link.is_tried.get()) {
-            self.tried.notified().await;
-        }
-    }
-
-    fn own_greeting(&self, to: NodeId, shared: &Shared) -> Greeting {
-        let cluster = own_cluster(shared);
-        Greeting { from: self.id, to, cluster, advertised: self.advertised.clone() }
-    }
-
-    /// Believes a greeting, or says what is wrong with it. Only who answers at an address of our own `--peers` may make us
-    /// doubt ourselves: whoever dials us may have been told a wrong address.
-    fn check(&self, greeting: &Greeting, direction: Direction, shared: &Shared) -> Result<(), String> {
-        if greeting.to != self.id {
-            return Err(format!(
-                "node {} looks for node {} here, and this is node {}: its --peers names a wrong address",
-                greeting.from.get(),
-                greeting.to.get(),
-                self.id.get()
-            ));
-        }
-        if !self.links.contains_key(&greeting.from) {
-            return Err(format!("node {} is none of --peers", greeting.from.get()));
-        }
-        let mut state = self.state.borrow_mut();
-        if let (Some(own), Some(other)) = (own_cluster(shared), greeting.cluster)
-            && own != other
-        {
-            if direction == Direction::Dialled {
-                state.foreign.insert(greeting.from, other);
-            }
-            let agreeing = state.foreign.values().filter(|cluster| **cluster == other).count();
-            let sentence = format!(
-                "node {} belongs to cluster {other}, and the data folder {} to cluster {own}: one of both was started \
-                 on another cluster's data",
-                greeting.from.get(),
-                shared.config.data.display()
-            );
-            // If most members are of one other cluster, it is we who do not belong here.
-            if agreeing * 2 > self.links.len() + 1 {
-                shared.inbox.fail(format!(
-                    "the data folder {} belongs to cluster {own}, and most of --peers to cluster {other}: start this \
-                     server with its --data folder of that cluster, or with its own cluster's --peers",
-                    shared.config.data.display()
-                ));
-            }
-            return Err(sentence);
-        }
-        state.foreign.remove(&greeting.from);
-        state.client_addresses.insert(greeting.from, greeting.advertised.clone());
-        Ok(())
-    }
 }
 
-/// Who began a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    /// This server.
-    Dialled,
-    /// The other one.
-    Accepted,
+/// A task of its own keeps this way up.
+fn begin(link: Link, shared: &Rc<Shared>) -> Rc<Link> {
+    let link = Rc::new(link);
+    let task = tokio::task::spawn_local(dialler::keep_up(Rc::clone(shared), Rc::clone(&link)));
+    link.is_kept_by(task.abort_handle());
+    link
 }
 
 fn own_cluster(shared: &Shared) -> Option<ClusterId> {
-    let cluster = shared.status().cluster?;
-    ClusterId::new(u128::from_str_radix(&cluster, 16).ok()?)
+    parse_cluster(&shared.status().cluster?)
+}
+
+fn parse_cluster(text: &str) -> Option<ClusterId> {
+    ClusterId::new(u128::from_str_radix(text, 16).ok()?)
 }

@@ -14,8 +14,12 @@ use crate::transfer::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES_MAX};
 pub struct Config {
     /// Who this is.
     pub id: NodeId,
-    /// All founding members, this one among them.
+    /// All founding members, this one among them; not heeded where it joins.
     pub members: BTreeSet<NodeId>,
+    /// A folder that belongs to no cluster yet founds none: it waits until a running one takes it in.
+    pub joins: bool,
+    /// Where the other servers find this one, as text; empty where that is not known.
+    pub address: Box<str>,
     /// The number drawn at this process start: names the gateway and its reads.
     pub start: u64,
     /// Seeds election timeouts and the hash of the shards.
@@ -68,6 +72,8 @@ impl Config {
         Self {
             id,
             members,
+            joins: false,
+            address: Box::default(),
             start,
             seed,
             election_hold_ms: 3_000,

@@ -204,6 +204,13 @@ fn raft(_: &Shared, status: &Status, text: &mut String) {
     line(text, "raft_members", members.join(","));
 }
 
+/// What is known of each server: `1=…,2=…`.
+fn list<T: std::fmt::Display>(of_servers: impl IntoIterator<Item = (NodeId, T)>) -> String {
+    let items: Vec<String> =
+        of_servers.into_iter().map(|(id, what)| format!("{}={what}", id.get())).collect();
+    items.join(",")
+}
+
 /// The four words of the contract: asking whether a vote would be given is campaigning to an onlooker.
 fn role(role: Role) -> &'static str {
     match role {
@@ -254,6 +261,10 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_time_ms", status.time_ms);
     line(text, "quorate_dropped_messages", status.dropped_messages);
     line(text, "quorate_peers_connected", shared.peers.connected());
+    line(text, "quorate_peer_addresses", list(shared.peers.addresses()));
+    line(text, "quorate_peer_addresses_overridden", list(shared.peers.overridden()));
+    line(text, "quorate_peer_versions", list(status.programs.iter().map(|it| (it.node, &it.program))));
+    line(text, "quorate_level", status.level);
 }
 
 #[cfg(test)]

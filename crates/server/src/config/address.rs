@@ -10,6 +10,8 @@ use super::{ConfigError, invalid};
 
 /// Members of a cluster at most.
 const MEMBERS_MAX: usize = 7;
+/// Addresses of `--join` at most.
+const JOIN_MAX: usize = 16;
 
 /// A host, by name or number, and a port. Names are resolved when they are used, each time anew.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +22,76 @@ pub(crate) struct Address {
     pub(crate) port: u16,
 }
 
+/// The address that is the value of this flag.
+pub(super) fn parse_address(flag: &'static str, text: &str) -> Result<Address, ConfigError> {
+    text.parse().map_err(|problem: BadAddress| invalid(flag, text, problem.to_string()))
+}
+
+/// `--peers` and `--join`, one of which must be there: a server founds a cluster with others, or is taken in by one. Where both
+/// are there it joins, and `--peers` says no more than how it dials the servers that are named there.
+pub(super) fn parse_members(
+    id: NodeId,
+    peers: Option<String>,
+    join: Option<String>,
+) -> Result<(BTreeMap<NodeId, Address>, Vec<Address>), ConfigError> {
+    let Some(join) = join else {
+        let peers = parse_peers(&peers.ok_or(ConfigError::NoMembers)?)?;
+        if !peers.contains_key(&id) {
+            return Err(invalid(
+                "id",
+                id.get(),
+                "--peers names no server of this id, and must name all of them; a new server for a running cluster is \
+                 started with --join",
+            ));
+        }
+        return Ok((peers, Vec::new()));
+    };
+    let members: Vec<&str> = join.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
+    if members.is_empty() || members.len() > JOIN_MAX {
+        let problem = format!("it names {} servers; one is enough, {JOIN_MAX} are the most", members.len());
+        return Err(invalid("join", &join, problem));
+    }
+    let addresses =
+        members.into_iter().map(|member| parse_address("join", member)).collect::<Result<_, _>>()?;
+    Ok((peers.map(|peers| parse_peers(&peers)).transpose()?.unwrap_or_default(), addresses))
+}
+
+/// `--peer-listen`, and what other servers are told of it: both are `own`, what `--peers` says, where they are not there.
+pub(super) fn parse_peer_port(
+    own: Option<&Address>,
+    listen: Option<String>,
+    advertise: Option<String>,
+) -> Result<(Address, Address), ConfigError> {
+    let listen = match (listen, own) {
+        (Some(text), _) => parse_address("peer-listen", &text)?,
+        (None, Some(own)) => own.clone(),
+        (None, None) => return Err(ConfigError::Missing { flag: "peer-listen" }),
+    };
+    let advertise = match (advertise, own) {
+        (Some(text), _) => {
+            let address = parse_address("peer-advertise", &text)?;
+            if address.is_unspecified() {
+                return Err(invalid(
+                    "peer-advertise",
+                    text,
+                    "it stands for all addresses, and so for none to dial",
+                ));
+            }
+            address
+        }
+        (None, Some(own)) => own.clone(),
+        (None, None) if listen.is_unspecified() => {
+            let problem = "it stands for all addresses of this machine: say with --peer-advertise HOST:PORT at which of them \
+                           the other servers find this one";
+            return Err(invalid("peer-listen", listen, problem));
+        }
+        (None, None) => listen.clone(),
+    };
+    Ok((listen, advertise))
+}
+
 /// `--peers`.
-pub(super) fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, Address>, ConfigError> {
+fn parse_peers(text: &str) -> Result<BTreeMap<NodeId, Address>, ConfigError> {
     let wrong = |problem: String| invalid("peers", text, problem);
     let mut peers = BTreeMap::new();
     for member in text.split(',').filter(|member| !member.is_empty()) {
@@ -88,6 +158,11 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Whether it stands for all addresses of a machine, and so for none that another can dial.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        self.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_unspecified())
+    }
+
     /// Whether only this machine can reach it.
     pub(crate) fn is_loopback(&self) -> bool {
         self.host == "localhost"

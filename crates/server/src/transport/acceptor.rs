@@ -14,13 +14,14 @@ use quorate_replica::replica::Event;
 use quorate_replica::wire::{self, PEER_FRAME_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::Direction;
-use super::greeting::Greeting;
-use super::link::{GREETING_TIMEOUT, prepare};
+use super::Peers;
+use super::callers::{Call, Purpose};
+use super::check::Direction;
+use super::dialler::{GREETING_TIMEOUT, prepare};
+use super::greeting::{Greeting, NoGreeting};
 use crate::shared::{Counters, Shared};
 
 /// Connections that have not greeted yet; past it new ones are closed at once.
@@ -60,7 +61,7 @@ pub(crate) async fn accept(shared: Rc<Shared>, listener: TcpListener) {
         }
         let (shared, reports) = (Rc::clone(&shared), Rc::clone(&reports));
         tokio::task::spawn_local(async move {
-            if let Err(problem) = serve(&shared, &reports, stream).await {
+            if let Err(problem) = serve(&shared, &reports, stream, address).await {
                 reports.refuse(&shared, address, &problem);
             }
         });
@@ -87,40 +88,98 @@ impl Reports {
 }
 
 /// Serves one connection; an error is what the other side did wrong.
-async fn serve(shared: &Rc<Shared>, reports: &Reports, mut stream: TcpStream) -> Result<(), String> {
+async fn serve(
+    shared: &Rc<Shared>,
+    reports: &Reports,
+    mut stream: TcpStream,
+    address: SocketAddr,
+) -> Result<(), String> {
     prepare(&stream).map_err(|error| error.to_string())?;
     let mut buffer = BytesMut::new();
     reports.strangers.set(reports.strangers.get() + 1);
-    let greeting = timeout(GREETING_TIMEOUT, read_greeting(&mut stream, &mut buffer)).await;
+    let greeting = timeout(GREETING_TIMEOUT, take_greeting(&mut stream, &mut buffer)).await;
     reports.strangers.set(reports.strangers.get() - 1);
-    let greeting = greeting.map_err(|_| "it does not greet".to_owned())??;
+    let greeting = greeting.map_err(|_| "it does not greet".to_owned())?;
     // Answered before it is judged: so the other side learns what is wrong, too.
-    let own = shared.peers.own_greeting(greeting.from, shared);
+    let speaker = match &greeting {
+        Ok(greeting) => Some(greeting.from),
+        Err(problem) if problem.is_of_a_server => None,
+        Err(problem) => return Err(problem.text.clone()),
+    };
+    let own = shared.peers.own_greeting(speaker, shared);
     stream.write_all(&own.encode()).await.map_err(|error| error.to_string())?;
-    shared.peers.check(&greeting, Direction::Accepted, shared)?;
-    let (keep, replaced) = oneshot::channel();
-    shared.peers.state.borrow_mut().incoming.insert(greeting.from, keep);
-    if let Some(link) = shared.peers.links.get(&greeting.from) {
-        link.is_back.notify_one();
-    }
-    tokio::select! {
-        result = receive(shared, greeting.from, &mut stream, &mut buffer) => result,
+    let greeting = greeting.map_err(|problem| problem.text)?;
+    shared.peers.check(&greeting, Direction::Accepted, address.ip(), shared)?;
+    let (from, purpose) = (greeting.from, Purpose::of(&greeting));
+    let Call { serial, is_over } = shared.peers.begin_call(from, purpose);
+    let result = tokio::select! {
+        result = receive(shared, from, &mut stream, &mut buffer) => result,
         // The other side has dialled anew: this connection is a remnant.
-        _ = replaced => Ok(()),
+        _ = is_over => Ok(()),
+    };
+    shared.peers.end_call(from, serial, shared);
+    result
+}
+
+/// Why no greeting came.
+struct Problem {
+    text: String,
+    /// It is a server all the same, and should hear what is wrong with it.
+    is_of_a_server: bool,
+}
+
+impl Problem {
+    fn of_the_way(text: &dyn ToString) -> Self {
+        Self { text: text.to_string(), is_of_a_server: false }
     }
 }
 
 /// Reads until a greeting has arrived; what follows it stays in the buffer.
 pub(super) async fn read_greeting(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Greeting, String> {
+    take_greeting(stream, buffer).await.map_err(|problem| problem.text)
+}
+
+async fn take_greeting(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Greeting, Problem> {
     loop {
-        if let Some(greeting) = Greeting::decode(buffer).map_err(|error| error.to_string())? {
+        let greeting = Greeting::decode(buffer).map_err(|wrong| Problem {
+            is_of_a_server: matches!(wrong, NoGreeting::Ancient(_)),
+            text: wrong.to_string(),
+        })?;
+        if let Some(greeting) = greeting {
             return Ok(greeting);
         }
         match stream.read_buf(buffer).await {
-            Ok(0) => return Err("it has closed the connection without a greeting".to_owned()),
+            Ok(0) => return Err(Problem::of_the_way(&"it has closed the connection without a greeting")),
             Ok(_) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Problem::of_the_way(&error)),
         }
+    }
+}
+
+impl Peers {
+    /// A server that greeted sends from now on.
+    fn begin_call(&self, from: NodeId, purpose: Purpose) -> Call {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(link) = state.links.get(&from) {
+            link.is_back.notify_one();
+        }
+        state.callers.add(from, purpose)
+    }
+
+    /// It does not any more.
+    fn end_call(&self, from: NodeId, serial: u64, shared: &Rc<Shared>) {
+        let mut state = self.state.borrow_mut();
+        if state.callers.remove(from, serial) {
+            state.routes.gone(from);
+            drop(state);
+            self.redial(shared);
+        }
+    }
+}
+
+impl Purpose {
+    fn of(greeting: &Greeting) -> Self {
+        Self { incarnation: greeting.incarnation, is_directed: greeting.to.is_some() }
     }
 }
 

@@ -1,28 +1,24 @@
-//! The way to one other server: dials it, greets it, sends frames, and begins again when it breaks. Must not know what
-//! a frame says.
+//! The way to one other server: frames wait in it, and leave while it is up. Must not know what a frame says, nor how the
+//! way comes about.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 use quorate_raft::{Body, NodeId};
-use quorate_replica::replica::Event;
 use quorate_replica::wire::{self, PEER_FRAME_BYTES_MAX, PeerEnvelope, PeerMessage};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tokio::task::AbortHandle;
+use tracing::warn;
 
-use super::Direction;
-use super::acceptor::read_greeting;
 use crate::config::Address;
-use crate::shared::Shared;
 
 /// Bytes that wait to be sent to one server; past it the newest message is dropped.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -30,33 +26,29 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const WRITING_BYTES_MAX: usize = 256 << 10;
 /// Bytes written in one turn: others have theirs.
 const WRITE_BYTES_PER_TURN: usize = 1 << 20;
-/// How long a connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the other side may take to greet.
-pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
-/// The first pause before another try; each next one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// After how long without an acknowledgement by the other machine a connection is given up: a machine that lost its
-/// power says no goodbye.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two lines in the log about one way that is down.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 const _: () = assert!(QUEUE_BYTES_MAX > PEER_FRAME_BYTES_MAX);
-const _: () = assert!(PAUSE_MIN.as_millis() < PAUSE_MAX.as_millis());
 
-/// The way to one other server.
+/// The way to one other server. To another address leads another way.
 pub(crate) struct Link {
-    peer: NodeId,
+    /// Who is looked for; `None` for whoever answers, as `--join` has it.
+    pub(super) peer: Option<NodeId>,
+    /// Who answered.
+    found: Cell<Option<NodeId>>,
     /// Where it is dialled.
     pub(super) address: Address,
+    /// Dials it, and sends what waits.
+    task: RefCell<Option<AbortHandle>>,
     state: RefCell<LinkState>,
     /// The other server is up: it has dialled us. Try again at once.
     pub(super) is_back: Notify,
     /// It was dialled once, whatever came of it.
     pub(super) is_tried: Cell<bool>,
-    /// Its state was said in the log: once for each change.
-    is_down_reported: Cell<bool>,
+    /// What was said last in the log about why it is down, and when: once for each reason.
+    reported: RefCell<Option<(String, Instant)>>,
 }
 
 #[derive(Default)]
@@ -74,20 +66,55 @@ struct LinkState {
 }
 
 impl Link {
-    pub(super) fn new(peer: NodeId, address: Address) -> Self {
+    pub(super) fn new(peer: Option<NodeId>, address: Address) -> Self {
         Self {
             peer,
+            found: Cell::new(None),
             address,
+            task: RefCell::new(None),
             state: RefCell::default(),
             is_back: Notify::new(),
             is_tried: Cell::new(false),
-            is_down_reported: Cell::new(false),
+            reported: RefCell::new(None),
         }
     }
 
     /// Whether messages leave.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().stream.is_some()
+    }
+
+    /// Who is at its end, while it is up.
+    pub(super) fn found(&self) -> Option<NodeId> {
+        self.found.get().filter(|_| self.is_up())
+    }
+
+    /// From now on this task keeps it up, until it is [`Link::close`]d.
+    pub(super) fn is_kept_by(&self, task: AbortHandle) {
+        let before = self.task.borrow_mut().replace(task);
+        assert!(before.is_none(), "two tasks for one way");
+    }
+
+    /// It leads nowhere any more: the connection is closed, and what waits is dropped.
+    pub(super) fn close(&self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        *self.state.borrow_mut() = LinkState::default();
+    }
+
+    /// It is up, and leads to this server.
+    pub(super) fn opened(&self, to: NodeId, stream: TcpStream) {
+        self.found.set(Some(to));
+        *self.reported.borrow_mut() = None;
+        self.state.borrow_mut().stream = Some(Rc::new(stream));
+    }
+
+    /// Sends what waits, while it is up; ends when it is down, with what has broken it.
+    pub(super) async fn carry(&self) -> io::Error {
+        let error = poll_fn(|context| self.poll(context)).await;
+        *self.state.borrow_mut() = LinkState::default();
+        error
     }
 
     /// Queues a message; false if it is dropped.
@@ -112,10 +139,7 @@ impl Link {
             }
             Ok(_) | Err(_) => {
                 queue.truncate(head);
-                warn!(
-                    "a message of {length} bytes to node {} is above the limit of {PEER_FRAME_BYTES_MAX}",
-                    self.peer.get()
-                );
+                warn!("a message of {length} bytes to {self} is above the limit of {PEER_FRAME_BYTES_MAX}");
                 false
             }
         }
@@ -161,9 +185,23 @@ impl Link {
         }
     }
 
-    fn report_down(&self, error: &str) {
-        if !self.is_down_reported.replace(true) {
-            warn!("no way to node {} at {}: {error}; trying on", self.peer.get(), self.address);
+    /// It is down, and why: said where that is news, at most once a second.
+    pub(super) fn report_down(&self, error: &str) {
+        let mut reported = self.reported.borrow_mut();
+        let is_news =
+            reported.as_ref().is_none_or(|(said, at)| said != error && at.elapsed() >= REPORT_EVERY);
+        if is_news {
+            warn!("no way to {self}: {error}; trying on");
+            *reported = Some((error.to_owned(), Instant::now()));
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "node {} at {}", peer.get(), self.address),
+            None => write!(f, "the server of --join at {}", self.address),
         }
     }
 }
@@ -245,70 +283,6 @@ impl LinkState {
         }
         bytes > 0
     }
-}
-
-/// Keeps the way to every other server up, for ever.
-pub(crate) fn dial(shared: &Rc<Shared>) {
-    for link in shared.peers.links.values() {
-        tokio::task::spawn_local(keep_up(Rc::clone(shared), Rc::clone(link)));
-    }
-}
-
-async fn keep_up(shared: Rc<Shared>, link: Rc<Link>) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let connected = connect(&shared, &link).await;
-        link.is_tried.set(true);
-        shared.peers.tried.notify_one();
-        match connected {
-            Ok(stream) => {
-                pause = PAUSE_MIN;
-                info!("the way to node {} at {} is up", link.peer.get(), link.address);
-                link.is_down_reported.set(false);
-                link.state.borrow_mut().stream = Some(Rc::new(stream));
-                shared.inbox.event(Event::LinkUp(link.peer));
-                let error = poll_fn(|context| link.poll(context)).await;
-                *link.state.borrow_mut() = LinkState::default();
-                link.report_down(&error.to_string());
-            }
-            Err(error) => link.report_down(&error),
-        }
-        // Whether the pause is over or the other server is back, the next thing is to try.
-        let _ = timeout(pause, link.is_back.notified()).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
-}
-
-/// Dials, and greets.
-async fn connect(shared: &Shared, link: &Link) -> Result<TcpStream, String> {
-    let Address { host, port } = &link.address;
-    // The name is resolved anew at each dial: a server may have moved.
-    let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port)));
-    let connected = connecting.await.map_err(|_| "it takes too long to connect".to_owned())?;
-    let mut stream = connected.map_err(|error| error.to_string())?;
-    prepare(&stream).map_err(|error| error.to_string())?;
-    let own = shared.peers.own_greeting(link.peer, shared);
-    let greeting = timeout(GREETING_TIMEOUT, async {
-        stream.write_all(&own.encode()).await.map_err(|error| error.to_string())?;
-        let mut buffer = BytesMut::new();
-        read_greeting(&mut stream, &mut buffer).await
-    });
-    let greeting = greeting.await.map_err(|_| "it does not greet".to_owned())??;
-    if greeting.from != link.peer {
-        return Err(format!("there is node {}: --peers names a wrong address", greeting.from.get()));
-    }
-    shared.peers.check(&greeting, Direction::Dialled, shared)?;
-    Ok(stream)
-}
-
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, SILENCE_MAX)?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
-    sockopt::set_tcp_user_timeout(stream, u32::try_from(SILENCE_MAX.as_millis()).expect("seconds"))?;
-    Ok(())
 }
 
 #[cfg(test)]

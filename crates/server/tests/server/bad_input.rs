@@ -7,6 +7,7 @@ use quorate_replica::wire::PROTOCOL_VERSION;
 use quorate_resp::Frame;
 use tempfile::TempDir;
 
+use crate::greetings::Greeting;
 use crate::support::{Client, Cluster, Plan, Server, ok, text, wait_for};
 
 fn alone(folder: &TempDir) -> Server {
@@ -115,16 +116,8 @@ fn strangers_on_the_peer_port() {
 fn a_greeting_and_then_garbage_on_the_peer_port() {
     let cluster = Cluster::start(3);
     let plan = &cluster.plans[0];
-    let address = b"127.0.0.1:1";
     let greeting = |version: u16, from: u64, to: u64| {
-        let mut bytes = b"QRTPEER\0".to_vec();
-        bytes.extend_from_slice(&version.to_le_bytes());
-        bytes.extend_from_slice(&(address.len() as u16).to_le_bytes());
-        bytes.extend_from_slice(&from.to_le_bytes());
-        bytes.extend_from_slice(&to.to_le_bytes());
-        bytes.extend_from_slice(&[0; 16]);
-        bytes.extend_from_slice(address);
-        bytes
+        Greeting { protocol: (version, version), ..Greeting::new(from, to, 0) }.encode().to_vec()
     };
     let frame = |payload: &[u8]| {
         let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
@@ -139,7 +132,7 @@ fn a_greeting_and_then_garbage_on_the_peer_port() {
         (greeting(ours, 2, 1), frame(b"no message at all")),
         (greeting(ours, 3, 1), frame(&[0; 64])),
         (greeting(ours, 3, 1), huge),
-        (greeting(ours, 9, 1), Vec::new()),
+        (greeting(ours, 9, 1), frame(b"a stranger that is heard, and says nothing")),
         (greeting(ours, 2, 3), Vec::new()),
         (greeting(another, 2, 1), Vec::new()),
     ] {

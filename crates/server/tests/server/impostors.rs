@@ -3,9 +3,10 @@
 
 use bytes::{BufMut, BytesMut};
 use quorate_raft::{Body, Index, Message, NodeId, Position, Round, Term};
-use quorate_replica::wire::{self, PROTOCOL_VERSION, PeerEnvelope, PeerMessage};
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_storage::{ClusterId, Incarnation};
 
+use crate::greetings::Greeting;
 use crate::support::{Client, Cluster, ok, wait_for};
 
 /// The id of the server at this place.
@@ -23,16 +24,7 @@ fn incarnation_of(cluster: &Cluster, at: usize) -> Incarnation {
 }
 
 fn greeting(cluster: ClusterId, from: NodeId, to: NodeId) -> BytesMut {
-    let address = b"127.0.0.1:1";
-    let mut bytes = BytesMut::new();
-    bytes.put_slice(b"QRTPEER\0");
-    bytes.put_u16_le(PROTOCOL_VERSION);
-    bytes.put_u16_le(address.len() as u16);
-    bytes.put_u64_le(from.get());
-    bytes.put_u64_le(to.get());
-    bytes.put_u128_le(cluster.get());
-    bytes.put_slice(address);
-    bytes
+    Greeting::new(from.get(), to.get(), cluster.get()).encode()
 }
 
 fn frame(envelope: &PeerEnvelope) -> BytesMut {

@@ -76,7 +76,7 @@ impl Plan {
             .arg("--data")
             .arg(&self.data)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--peers", &self.peers])
+            .args((!self.peers.is_empty()).then(|| ["--peers", &self.peers]).into_iter().flatten())
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,0 +1,218 @@
+//! The ways between servers: who is dialled where, who is heard, and who is refused.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use quorate_replica::versions::LEVEL_MAX;
+use quorate_replica::wire::PROTOCOL_VERSION;
+use tempfile::TempDir;
+
+use crate::greetings::Greeting;
+use crate::ports::free_port;
+use crate::support::{Client, Cluster, Plan, SOON, Server, ok, wait_for};
+
+fn cluster_of(server: &Server) -> u128 {
+    u128::from_str_radix(&server.info("quorate_cluster"), 16).unwrap()
+}
+
+fn refused(server: &Server) -> u64 {
+    server.info("quorate_peer_connections_refused").parse().unwrap()
+}
+
+/// Dials a server, greets it, and reads its greeting.
+fn greet(peer_port: u16, greeting: &Greeting) -> (TcpStream, Option<Greeting>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", peer_port)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(&greeting.encode()).unwrap();
+    let theirs = read_greeting(&mut stream);
+    (stream, theirs)
+}
+
+/// `None` if the connection ends before.
+fn read_greeting(stream: &mut TcpStream) -> Option<Greeting> {
+    let mut bytes = Vec::new();
+    let mut scrap = [0; 512];
+    loop {
+        if let Some(greeting) = Greeting::decode(&bytes) {
+            return Some(greeting);
+        }
+        match stream.read(&mut scrap) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&scrap[..count]),
+        }
+    }
+}
+
+#[track_caller]
+fn says(server: &Server, sentence: &str) {
+    wait_for(&format!("'{sentence}' in the log"), || server.log().contains(sentence).then_some(()));
+}
+
+#[test]
+fn a_server_that_is_too_new_or_too_old_is_refused_and_told() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(folder.path());
+    let server = plan.start();
+    server.serving();
+    let cluster = cluster_of(&server);
+    let usual = Greeting::new(2, 1, cluster);
+    let (newer, level) = (PROTOCOL_VERSION + 1, LEVEL_MAX + 1);
+    for (greeting, sentences) in [
+        (
+            Greeting { protocol: (newer, newer + 2), program: "9.9.9".to_owned(), ..usual.clone() },
+            [
+                format!("node 2 runs quorate 9.9.9 and speaks version {newer} to {}", newer + 2),
+                "this server is too old".to_owned(),
+            ],
+        ),
+        (
+            Greeting { levels: (level, level), ..usual.clone() },
+            [format!("and knows level {level} of the formats"), "this server is too old".to_owned()],
+        ),
+        (
+            Greeting { acts_at: level, ..usual.clone() },
+            [format!("the cluster acts at level {level}"), "this server is too old".to_owned()],
+        ),
+        (
+            Greeting { protocol: (2, 2), ..usual.clone() },
+            [
+                "it speaks version 2 of the protocol between servers".to_owned(),
+                "too old for this server".to_owned(),
+            ],
+        ),
+    ] {
+        let before = refused(&server);
+        // The other one is told who this is, and so what is wrong; then the connection ends.
+        let (mut stream, theirs) = greet(plan.peer_port, &greeting);
+        let theirs = theirs.expect("it is greeted before it is judged");
+        assert_eq!((theirs.from, theirs.cluster, theirs.protocol.1), (1, cluster, PROTOCOL_VERSION));
+        assert!(!theirs.program.is_empty() && theirs.levels.1 == LEVEL_MAX);
+        let mut rest = Vec::new();
+        assert_eq!(stream.read_to_end(&mut rest).unwrap_or(0), 0, "{rest:?}");
+        assert_eq!(refused(&server), before + 1);
+        // At most one sentence a second: until this one is said, it is tried again.
+        wait_for(&sentences[0], || {
+            let log = server.log();
+            let is_said = sentences.iter().all(|sentence| log.contains(sentence));
+            if !is_said {
+                greet(plan.peer_port, &greeting);
+            }
+            is_said.then_some(())
+        });
+    }
+    let log = server.log();
+    let lines = log.lines().filter(|line| line.contains("closed a connection to the peer port")).count();
+    assert!(refused(&server) > lines as u64, "each refusal has a line");
+    assert_eq!(server.client().call(&["SET", "k", "v"]), ok());
+}
+
+#[test]
+fn a_program_with_a_newer_and_this_version_is_heard_at_this_one() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(folder.path());
+    let server = plan.start();
+    server.serving();
+    let before = refused(&server);
+    let newer = Greeting {
+        protocol: (PROTOCOL_VERSION, PROTOCOL_VERSION + 1),
+        levels: (1, LEVEL_MAX + 1),
+        program: "9.9.9".to_owned(),
+        ..Greeting::new(7, 1, cluster_of(&server))
+    };
+    let (_stream, theirs) = greet(plan.peer_port, &newer);
+    assert!(theirs.is_some());
+    wait_for("its version", || (server.info("quorate_peer_versions") == "7=9.9.9").then_some(()));
+    assert_eq!(refused(&server), before);
+}
+
+/// The other side of the same: a server that dials one that is too new says what to do, too.
+#[test]
+fn who_dials_a_server_that_is_too_new_is_told() {
+    let folder = TempDir::new().unwrap();
+    let mut plan = Plan::alone(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    plan.peers.push_str(&format!(",2={}", listener.local_addr().unwrap()));
+    let mut server = plan.spawn();
+    let (mut stream, _) = listener.accept().unwrap();
+    let theirs = read_greeting(&mut stream).unwrap();
+    assert_eq!((theirs.from, theirs.to, theirs.cluster), (1, 2, 0));
+    assert_eq!(theirs.peer_address, format!("127.0.0.1:{}", plan.peer_port));
+    let newer = (PROTOCOL_VERSION + 1, PROTOCOL_VERSION + 1);
+    stream.write_all(&Greeting { protocol: newer, ..Greeting::new(2, 1, 0) }.encode()).unwrap();
+    says(
+        &server,
+        "this server is too old for it: stop it, and start it with the program that the others run",
+    );
+    server.ready(1);
+    assert!(refused(&server) >= 1);
+}
+
+/// A member that lags must hear a leader that it does not know yet; and whom it hears it must be able to answer.
+#[test]
+fn a_stranger_of_the_cluster_is_heard_and_dialled_back_as_long_as_it_stays() {
+    let cluster = Cluster::start(1);
+    let server = cluster.server(0);
+    let own = cluster_of(server);
+    let dialled_back = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = dialled_back.local_addr().unwrap().to_string();
+    for told in [address.clone(), format!("0.0.0.0:{}", dialled_back.local_addr().unwrap().port())] {
+        let stranger = Greeting { peer_address: told, ..Greeting::new(9, 1, own) };
+        let (stream, theirs) = greet(cluster.plans[0].peer_port, &stranger);
+        assert_eq!(theirs.unwrap().cluster, own);
+        let (mut back, _) = dialled_back.accept().unwrap();
+        let theirs = read_greeting(&mut back).unwrap();
+        assert_eq!((theirs.from, theirs.to, theirs.cluster), (1, 9, own));
+        back.write_all(&Greeting::new(9, 1, own).encode()).unwrap();
+        wait_for("the way to it", || (server.info("quorate_peers_connected") == "1").then_some(()));
+        assert_eq!(server.info("quorate_peer_addresses"), format!("9={address}"));
+        drop(stream);
+        // It is given up, and its connection closed.
+        assert!(read_greeting(&mut back).is_none());
+        assert_eq!(server.info("quorate_peer_addresses"), "");
+    }
+    // A stranger of another cluster is not, and neither is a search for a cluster that ends elsewhere.
+    let before = refused(server);
+    for wrong in [Greeting::new(9, 1, own ^ 1), Greeting::new(9, 2, own), Greeting::new(1, 1, own)] {
+        let (mut stream, _) = greet(cluster.plans[0].peer_port, &wrong);
+        assert!(read_greeting(&mut stream).is_none());
+    }
+    assert_eq!(refused(server), before + 3);
+}
+
+/// A name with more than one address, of which one leads nowhere: `localhost` is both of this machine's.
+#[test]
+fn a_name_with_two_addresses_leads_to_the_one_that_answers() {
+    let mut cluster = Cluster::plan(2, &[]);
+    for plan in &mut cluster.plans {
+        plan.peers = plan.peers.replace("127.0.0.1", "localhost");
+        plan.flags = vec!["--peer-listen".to_owned(), format!("127.0.0.1:{}", plan.peer_port)];
+    }
+    cluster.restart(0);
+    cluster.restart(1);
+    cluster.server(0).serving();
+}
+
+/// The number of a server, and where it looks for a cluster.
+fn joiner(id: u64, folder: &TempDir, join: &str) -> Plan {
+    let (port, peer_port) = (free_port(), free_port());
+    let flags =
+        ["--join", join, "--peer-listen", &format!("127.0.0.1:{peer_port}")].map(String::from).to_vec();
+    Plan { id, port, peer_port, peers: String::new(), data: folder.path().to_owned(), flags }
+}
+
+#[test]
+fn a_joiner_dials_whoever_is_there_and_is_dialled_back() {
+    let cluster = Cluster::start(1);
+    let folder = TempDir::new().unwrap();
+    let nobody = free_port();
+    let plan = joiner(4, &folder, &format!("127.0.0.1:{nobody},127.0.0.1:{}", cluster.plans[0].peer_port));
+    let joiner = plan.start();
+    wait_for("both ways", || {
+        let connected = |server: &Server| server.info("quorate_peers_connected").parse::<u64>().unwrap();
+        (connected(&joiner) >= 1 && connected(cluster.server(0)) == 1).then_some(())
+    });
+    assert_eq!(cluster.server(0).info("quorate_peer_addresses"), format!("4=127.0.0.1:{}", plan.peer_port));
+    let answer = crate::support::text(&Client::connect(plan.port).call(&["GET", "k"]));
+    assert!(answer.starts_with("TRYAGAIN "), "{answer}");
+    assert_eq!(cluster.server(0).client().call(&["SET", "k", "v"]), ok());
+}
