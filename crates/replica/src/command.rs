@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quorate_storage::ClusterId;
 
 use crate::backup::{BACKUP_IDLE_MS, BackupCall};
+use crate::members::{MembersCall, MembersReply};
 use crate::shortage::Shortage;
 use crate::value::Value;
 
@@ -164,6 +165,8 @@ pub enum Operation {
     Read(Query),
     /// Concerns this server's backups.
     Backup(BackupCall),
+    /// Concerns who belongs to the cluster. Answered by the leader.
+    Members(Box<MembersCall>),
 }
 
 /// The answer to one request.
@@ -181,6 +184,8 @@ pub enum Reply {
     Values(Vec<Option<Value>>),
     /// The session that was opened.
     Session(SessionId),
+    /// The members, or what becomes of a change to them.
+    Members(Box<MembersReply>),
     /// Refused, or the outcome is not known.
     Error(ReplyError),
 }
@@ -226,6 +231,13 @@ pub enum ReplyError {
     NoBackup,
     /// The snapshot of a backup could not be taken or read; the text says why.
     BackupFailed(String),
+    /// Not executed: the leader answers this, at this address.
+    Moved {
+        /// Where clients find it.
+        leader: Box<str>,
+    },
+    /// Not executed: as things are, the members may not be changed so; the text says why.
+    MembersRefused(String),
     /// May or may not take effect, now or later.
     InDoubt,
     /// Not executed under this call; whether an earlier send was, is no longer known.
@@ -295,6 +307,8 @@ impl fmt::Display for ReplyError {
                 BACKUP_IDLE_MS / 1_000
             ),
             Self::BackupFailed(why) => write!(f, "ERR the snapshot of this backup is not to be had: {why}"),
+            Self::Moved { leader } => write!(f, "MOVED 0 {leader}"),
+            Self::MembersRefused(why) => write!(f, "ERR {why}"),
             Self::InDoubt => f.write_str(
                 "INDOUBT no confirmation in time: the command may or may not take effect, now or later",
             ),

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod keeper;
 pub mod machine;
 mod member;
+pub mod members;
 pub mod memory;
 pub mod pending;
 pub mod replica;

@@ -26,6 +26,7 @@ use crate::transfer::{Transfers, stagger_bytes};
 use crate::wire::PeerMessage;
 use disks::Disks;
 use holding::Holding;
+use members::Watch;
 use reads::RemoteRead;
 use room::Room;
 
@@ -33,6 +34,7 @@ mod backups;
 mod checks;
 mod disks;
 mod holding;
+mod members;
 mod reads;
 mod room;
 mod snapshots;
@@ -57,6 +59,7 @@ pub(crate) struct Member {
     room: Room,
     holding: Holding,
     disks: Disks,
+    watch: Watch,
     log_bytes_max: u64,
     snapshot_chunk_bytes: usize,
     gateway: Gateway,
@@ -116,6 +119,7 @@ impl Member {
             room: Room::new(config.memory_bytes_max),
             holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
             disks: Disks::new(config.disk_reserve_bytes, &config.folder),
+            watch: Watch::default(),
             log_bytes_max: config.log_bytes_max,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
             gateway: Gateway::new(config.id, config.start, patience),
@@ -180,6 +184,7 @@ impl Member {
                 self.read(WaitingRead { connection, tag, query, arrived_ms, after: None });
             }
             Operation::Backup(call) => self.backup((connection, tag), call, out),
+            Operation::Members(call) => self.members((connection, tag), &call, out),
             Operation::Write(write) => match self.log(write) {
                 Ok(write) => match self.refusal(&write, out.id) {
                     None => self.write(connection, tag, &write),
@@ -266,6 +271,7 @@ impl Member {
         if !self.is_leader() {
             self.reads.renew(self.uptime_ms);
         }
+        self.tick_members();
         self.propose_time(out);
         self.propose_check(out);
         self.transfers.tick(self.uptime_ms, self.node.commit(), out);

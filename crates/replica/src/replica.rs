@@ -18,6 +18,7 @@ use crate::versions::{Greeted, Programs};
 use crate::wire::{PeerEnvelope, PeerMessage};
 
 mod config;
+mod members;
 mod routes;
 
 pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
@@ -298,10 +299,13 @@ impl Replica {
                 Event::Tick => self.tick(),
                 Event::Peer(envelope) => self.receive(envelope),
                 Event::IdentityStored => self.identity_stored(),
-                Event::Request(request) => match &mut self.stage {
-                    Stage::Member(member) => member.request(request, &mut self.outbox),
-                    Stage::Founding { .. } | Stage::Refused { .. } => self.refuse(&request),
-                },
+                Event::Request(mut request) => {
+                    self.inform_members(&mut request);
+                    match &mut self.stage {
+                        Stage::Member(member) => member.request(request, &mut self.outbox),
+                        Stage::Founding { .. } | Stage::Refused { .. } => self.refuse(&request),
+                    }
+                }
                 Event::Disconnected(connection) => {
                     self.with_member(|member, _| member.disconnected(connection));
                 }

@@ -40,7 +40,9 @@ impl Recorded {
             Reply::Integer(number) => Kept::Integer(number),
             Reply::Value(value) => Kept::Value(value),
             Reply::Error(error) => Kept::Error(Box::new(error)),
-            Reply::Values(_) | Reply::Session(_) => unreachable!("no command is answered like this"),
+            Reply::Values(_) | Reply::Session(_) | Reply::Members(_) => {
+                unreachable!("no command is answered like this")
+            }
         };
         Self { checksum, reply }
     }

@@ -389,7 +389,7 @@ fn reply_checksum(reply: &Reply) -> u32 {
         Reply::Integer(number) => (mix(number.cast_unsigned() ^ mix(3)) >> 32) as u32,
         Reply::Value(value) => value.checksum_onto(4),
         // A client's session records replies of commands only, and those are of the kinds above and errors.
-        Reply::Values(_) | Reply::Session(_) => 5,
+        Reply::Values(_) | Reply::Session(_) | Reply::Members(_) => 5,
         Reply::Error(error) => crc32c::crc32c_append(6, error.to_string().as_bytes()),
     }
 }

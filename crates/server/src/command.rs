@@ -9,6 +9,7 @@ mod documentation;
 mod error;
 mod info;
 mod keys;
+pub(crate) mod members;
 mod server;
 mod session;
 mod strings;

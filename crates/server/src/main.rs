@@ -61,6 +61,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Checks every byte of a stopped server's folder, or of a backup
     Verify(verify::VerifyArgs),
+    /// Shows who belongs to the cluster, and changes it
+    Members(shell::MembersArgs),
     /// Shows the servers and their roles
     Status(shell::StatusArgs),
 }
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => restore::restore(&args),
         Command::Recover(args) => recover::recover(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Members(args) => shell::members(args),
         Command::Status(args) => shell::status(&args),
     }
 }

@@ -8,12 +8,16 @@ use quorate_replica::command::Reply;
 use quorate_replica::value::Value;
 use quorate_resp::{Encoder, Protocol};
 
+use crate::command::members;
+
 /// Bytes that are encoded ahead of the socket. A value above [`VALUE_COPIED_BYTES_MAX`] is not among them.
 const ENCODED_BYTES_MAX: usize = 64 << 10;
 /// Values up to so many bytes are copied into the encoded bytes; larger ones are written from where they are.
 const VALUE_COPIED_BYTES_MAX: usize = 16 << 10;
 /// Bytes that an answer counts, besides those of its values.
 const SLOT_BYTES: usize = 64;
+/// Bytes that an answer about the members counts: it is bounded by how many there may be.
+const MEMBERS_COST_BYTES: usize = 8 << 10;
 /// Capacity of the encoded bytes that an idle connection keeps.
 const IDLE_BYTES_MAX: usize = 1 << 10;
 
@@ -182,6 +186,7 @@ impl Outbox {
                 Reply::Integer(number) => encoder.integer(number),
                 Reply::Session(session) => encoder.bulk(session.to_string().as_bytes()),
                 Reply::Error(error) => encoder.error(&error.to_string()),
+                Reply::Members(members) => members::put(&mut encoder, &members),
                 Reply::Value(value) => self.put_value(Some(value), protocol),
                 Reply::Values(values) => {
                     encoder.array(values.len());
@@ -225,6 +230,7 @@ fn cost(reply: &Reply) -> usize {
     match reply {
         Reply::Value(value) => value.len(),
         Reply::Values(values) => values.iter().map(|value| value_cost(value.as_ref())).sum(),
+        Reply::Members(_) => MEMBERS_COST_BYTES,
         Reply::Ok | Reply::Nil | Reply::Integer(_) | Reply::Session(_) | Reply::Error(_) => 0,
     }
 }

@@ -38,7 +38,30 @@ impl<'a> Progress<'a> {
             return;
         }
         self.last = Instant::now();
-        let line = line(&self.what, done, total);
+        self.show(&line(&self.what, done, total), done, total);
+    }
+
+    /// So many of so many are done, of what the line names with their unit.
+    pub(crate) fn count(&mut self, what: &str, done: u64, total: u64) {
+        let pause = if self.is_terminal { DRAW_EVERY } else { SAY_EVERY };
+        if self.last.elapsed() >= pause {
+            self.last = Instant::now();
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
+            self.show(&format!("{what}: {percent} %, {done} of {total}"), done, total);
+        }
+    }
+
+    /// A new step begins: a line that is there at once.
+    pub(crate) fn step(&mut self, what: &str) {
+        if self.is_terminal {
+            self.is_drawn = true;
+            let _ = write!(io::stderr().lock(), "\r\x1b[K{what}");
+        } else {
+            (self.say)(what);
+        }
+    }
+
+    fn show(&mut self, line: &str, done: u64, total: u64) {
         if self.is_terminal {
             self.is_drawn = true;
             let filled = done.saturating_mul(BAR_WIDTH).checked_div(total).unwrap_or(0).min(BAR_WIDTH);
@@ -46,7 +69,7 @@ impl<'a> Progress<'a> {
             // There is no other place to say it if that fails.
             let _ = write!(io::stderr().lock(), "\r\x1b[K[{bar:30}] {line}");
         } else {
-            (self.say)(&line);
+            (self.say)(line);
         }
     }
 }

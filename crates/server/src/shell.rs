@@ -3,6 +3,7 @@
 
 mod backup;
 mod link;
+mod members;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use quorate_resp::{Frame, ReplyDecoder, ReplyLimits, encode_command};
 
 use crate::config::{Address, parse_duration};
 pub(crate) use backup::{BackupArgs, backup};
+pub(crate) use members::{MembersArgs, members};
 pub(crate) use snapshot::{SnapshotArgs, snapshot};
 
 /// The servers of `quorate demo`.

@@ -351,7 +351,7 @@ fn response(question: Question, reply: &Reply) -> client::Response {
         (Question::Delete, Reply::Integer(count)) => client::Reply::Deleted(*count > 0),
         (_, Reply::Value(value)) => client::Reply::Value(Some(Bytes::copy_from_slice(&value.to_bytes()))),
         (_, Reply::Nil) => client::Reply::Value(None),
-        (_, Reply::Ok | Reply::Integer(_) | Reply::Values(_)) => client::Reply::Ok,
+        (_, Reply::Ok | Reply::Integer(_) | Reply::Values(_) | Reply::Members(_)) => client::Reply::Ok,
     };
     client::Response::Reply(reply)
 }

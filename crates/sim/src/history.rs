@@ -103,7 +103,7 @@ impl Outcome {
             Reply::Integer(number) => Self::Integer(*number),
             Reply::Value(value) => Self::Value(Bytes::copy_from_slice(&value.to_bytes())),
             // No action of the workload is answered so.
-            Reply::Values(_) | Reply::Session(_) => Self::Unknown,
+            Reply::Values(_) | Reply::Session(_) | Reply::Members(_) => Self::Unknown,
             Reply::Error(error) => Self::of_error(error),
         }
     }
@@ -124,6 +124,8 @@ impl Outcome {
             // No action of the workload is answered so.
             | ReplyError::NoBackup
             | ReplyError::BackupFailed(_)
+            | ReplyError::Moved { .. }
+            | ReplyError::MembersRefused(_)
             | ReplyError::SequenceReused { .. }
             | ReplyError::KeyTooLarge { .. }
             | ReplyError::ValueTooLarge { .. } => Self::NotExecuted,

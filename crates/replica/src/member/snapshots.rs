@@ -86,6 +86,7 @@ impl Member {
             SnapshotNews::Read { to, last, offset, piece } => {
                 self.transfers.served(to);
                 let (total, bytes) = piece.unwrap_or_default();
+                self.watch.sends(to, offset + bytes.len() as u64, total);
                 out.send(to, PeerMessage::SnapshotChunk { last, offset, total, bytes });
             }
             SnapshotNews::Rotten { to, last, offset, why } => {

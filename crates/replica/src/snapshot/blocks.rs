@@ -172,7 +172,7 @@ fn put_recorded(out: &mut BytesMut, recorded: &Recorded) {
             put_number(out, bytes);
             put_number(out, limit);
         }
-        Reply::Values(_) | Reply::Session(_) | Reply::Error(_) => {
+        Reply::Values(_) | Reply::Session(_) | Reply::Members(_) | Reply::Error(_) => {
             unreachable!("no command that runs is answered like this")
         }
     }

@@ -2,7 +2,7 @@
 //! command runs.
 
 use super::{
-    Handler, backup, configuration, connection, documentation, info, keys, server, session, strings,
+    Handler, backup, configuration, connection, documentation, info, keys, members, server, session, strings,
 };
 
 /// One command, or one subcommand of a container.
@@ -189,6 +189,14 @@ pub(crate) static COMMANDS: &[Spec] = &[
         flags: &["loading", "stale", "fast"],
         ..plain("lastsave", 1, server::lastsave)
     },
+    Spec {
+        summary: "A container for commands about the servers of the cluster.",
+        group: "server",
+        since: "quorate 0.1.0",
+        flags: ADMIN,
+        subcommands: MEMBERS,
+        ..plain("members", -2, server::unreachable)
+    },
     Spec { summary: "Gives the values of keys.", ..data("mget", -2, READ, ALL_KEYS, strings::mget) },
     Spec {
         summary: "Runs a command exactly once under a session, however often it is sent.",
@@ -274,6 +282,27 @@ static CONFIG: &[Spec] = &[
     sub("config", "resetstat", 2, "Sets the counters of INFO to zero.", configuration::resetstat),
     sub("config", "set", -4, "Refused: settings are given at start.", configuration::set),
 ];
+
+static MEMBERS: &[Spec] = &[
+    about_members("add", -4, "Makes a server a voter, once it has caught up.", members::add),
+    about_members("demote", -3, "Makes a voter a learner.", members::demote),
+    about_members("list", 2, "Describes the members, and who waits to be one.", members::list),
+    about_members("promote", -3, "Makes a learner a voter, once it has caught up.", members::promote),
+    about_members("rebuild", -3, "Lets a member go on with a new folder.", members::rebuild),
+    about_members("remove", -3, "Takes a server out of the cluster.", members::remove),
+    about_members("replace", -5, "Puts a server in the place of another one.", members::replace),
+    about_members("set-address", -4, "Says where a member is dialled.", members::set_address),
+    about_members("transfer", -2, "Hands leadership over.", members::transfer),
+];
+
+const fn about_members(name: &'static str, arity: i64, summary: &'static str, run: Handler) -> Spec {
+    Spec {
+        group: "server",
+        since: "quorate 0.1.0",
+        flags: ADMIN,
+        ..sub("members", name, arity, summary, run)
+    }
+}
 
 static SESSION: &[Spec] = &[
     Spec {

@@ -15,6 +15,7 @@ mod limits;
 mod links;
 mod load;
 mod loading;
+mod members;
 mod ports;
 mod recover;
 mod redis_clients;

@@ -152,6 +152,8 @@ scripts! {
     hello_refuses_what_it_does_not_know
     inline_commands_and_empty_lines
     malformed_frames_end_the_connection
+    members_are_as_asked_for_already
+    members_refuses_what_must_not_be
     nil_in_both_protocols
     once_answers_a_repeat_from_memory
     once_needs_sensible_numbers

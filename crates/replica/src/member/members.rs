@@ -1,0 +1,280 @@
+//! A member and `MEMBERS`: what a leader knows of the others, and what it does when it is asked to change who they are.
+//! Which changes are good is in [`crate::members`]; how one is carried out is consensus's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_raft::{Index, Input, NodeId, Progress, ProgressState, Term};
+use quorate_storage::Incarnation;
+
+use super::Member;
+use crate::command::{Reply, ReplyError};
+use crate::members::{
+    Change, ChangeStage, Health, Known, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport,
+    Neighbour, Planned, Refused, Roster, Seat, Standing, View, Waiting, faults_borne, plan, quorum,
+};
+use crate::replica::{Answer, ConnectionId, Outbox, TICK_MS};
+
+/// A member that has been silent for longer is down.
+const SILENT_MS: u64 = 1_000;
+/// A member that lacks what was committed so long ago is behind. A leader that has led for less knows of nobody yet.
+const LAG_MS: u64 = 1_000;
+/// Between two looks at the commit index.
+const LOOK_MS: u64 = 100;
+
+/// What a leader remembers to tell who keeps up.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The term in which it has led since `led_since_ms`.
+    led: Option<(Term, u64)>,
+    /// The commit index at times of the last [`LAG_MS`] and one more.
+    commits: VecDeque<(u64, Index)>,
+    /// Bytes so far, and all, of the snapshot that each was last sent.
+    sent: BTreeMap<NodeId, (u64, u64)>,
+}
+
+impl Watch {
+    /// A piece of a snapshot goes to this server, which then has so many bytes of so many.
+    pub(super) fn sends(&mut self, to: NodeId, sent: u64, total: u64) {
+        self.sent.insert(to, (sent, total));
+    }
+
+    /// The commit index of [`LAG_MS`] ago, as nearly as it is known.
+    fn committed_before(&self) -> Index {
+        self.commits.front().map_or(Index::ZERO, |(_, commit)| *commit)
+    }
+}
+
+impl Member {
+    /// In each tick.
+    pub(super) fn tick_members(&mut self) {
+        let (now_ms, term) = (self.uptime_ms, self.node.term());
+        if !self.is_leader() {
+            self.watch = Watch::default();
+            return;
+        }
+        if self.watch.led.is_none_or(|(led, _)| led != term) {
+            self.watch = Watch { led: Some((term, now_ms)), ..Watch::default() };
+        }
+        let commits = &mut self.watch.commits;
+        if commits.back().is_none_or(|(at_ms, _)| now_ms - at_ms >= LOOK_MS) {
+            commits.push_back((now_ms, self.node.commit()));
+        }
+        while commits.get(1).is_some_and(|(at_ms, _)| now_ms - at_ms >= LAG_MS) {
+            commits.pop_front();
+        }
+    }
+
+    pub(super) fn members(&mut self, to: (ConnectionId, u64), call: &MembersCall, out: &mut Outbox) {
+        let reply = match self.members_reply(call, out) {
+            Ok(reply) => Reply::Members(Box::new(reply)),
+            Err(error) => Reply::Error(error),
+        };
+        let (connection, tag) = to;
+        out.actions.answers.push(Answer { connection, tag, reply });
+    }
+
+    fn members_reply(&mut self, call: &MembersCall, out: &mut Outbox) -> Result<MembersReply, ReplyError> {
+        if !self.is_leader() {
+            return Err(self.elsewhere(call));
+        }
+        let roster = self.roster(&call.neighbours);
+        match &call.ask {
+            MembersAsk::List => {
+                Ok(MembersReply::Report(Box::new(self.report(&roster, &call.neighbours, out.id))))
+            }
+            MembersAsk::Change { change, is_forced } => self.change(&roster, change, *is_forced, out),
+        }
+    }
+
+    /// Who answers this.
+    fn elsewhere(&self, call: &MembersCall) -> ReplyError {
+        let Some(leader) = self.node.leader() else { return ReplyError::ClusterDown };
+        match call.neighbours.get(&leader) {
+            Some(neighbour) if !neighbour.client.is_empty() => {
+                ReplyError::Moved { leader: neighbour.client.clone() }
+            }
+            Some(_) | None => ReplyError::NotServing(format!(
+                "server {} leads, and its address for clients is not known here (yet)",
+                leader.get()
+            )),
+        }
+    }
+
+    fn change(
+        &mut self,
+        roster: &Roster,
+        change: &Change,
+        is_forced: bool,
+        out: &mut Outbox,
+    ) -> Result<MembersReply, ReplyError> {
+        let is_new = self.watch.led.is_none_or(|(_, since_ms)| self.uptime_ms - since_ms < LAG_MS);
+        let (known, waiting) = (self.known(roster, out.id), self.who_waits());
+        let view = View {
+            own: out.id,
+            is_new,
+            roster,
+            is_pending: self.is_change_pending(),
+            transfer: self.node.transfer(),
+            known: &known,
+            waiting: &waiting,
+        };
+        let (stage, says) = match plan(&view, change, is_forced) {
+            Ok(Planned::Done(says)) => (ChangeStage::Done, says),
+            Ok(Planned::UnderWay(says)) => (ChangeStage::UnderWay, says),
+            Ok(Planned::Reconfigure(target, says)) => {
+                self.reconfigure(&target, out)?;
+                (ChangeStage::Begun, says)
+            }
+            Ok(Planned::Transfer(to, says)) => {
+                self.step(Input::Transfer { to }, out);
+                (ChangeStage::Begun, says)
+            }
+            Err(Refused::Never(why)) => return Err(ReplyError::MembersRefused(why)),
+            Err(Refused::NotNow(why)) => return Err(ReplyError::NotServing(why)),
+        };
+        Ok(MembersReply::Change { stage, index: self.membership_index(), says })
+    }
+
+    fn report(
+        &self,
+        roster: &Roster,
+        neighbours: &BTreeMap<NodeId, Neighbour>,
+        own: NodeId,
+    ) -> MembersReport {
+        let waiting = self.who_waits();
+        let members = roster.members().into_iter().map(|id| self.row(id, roster, neighbours, own)).collect();
+        let voters = roster.voters.len();
+        MembersReport {
+            leader: own,
+            term: self.node.term().0,
+            commit: self.node.commit().0,
+            index: self.membership_index(),
+            quorum: quorum(voters) as u64,
+            voters: voters as u64,
+            faults: faults_borne(voters) as u64,
+            change: self.under_way(roster),
+            transfer: self.node.transfer(),
+            members,
+            waiting: self.waiting_rows(&waiting, roster),
+            notes: Vec::new(),
+        }
+    }
+
+    fn under_way(&self, roster: &Roster) -> String {
+        let waits = || "a change waits for a majority to store it".to_owned();
+        roster.under_way().or_else(|| self.is_change_pending().then(waits)).unwrap_or_default()
+    }
+
+    fn row(
+        &self,
+        id: NodeId,
+        roster: &Roster,
+        neighbours: &BTreeMap<NodeId, Neighbour>,
+        own: NodeId,
+    ) -> MemberRow {
+        let progress = self.progress_of(id);
+        let neighbour = neighbours.get(&id).cloned().unwrap_or_default();
+        let matched =
+            if id == own { self.node.durable() } else { progress.map_or(Index::ZERO, Progress::match_index) };
+        let is_sent = progress.is_some_and(|progress| progress.state() == ProgressState::Snapshot);
+        let seat = roster.seats.get(&id);
+        let standing = if roster.voters.contains(&id) {
+            Standing::Voter
+        } else if roster.outgoing.contains(&id) {
+            Standing::Outgoing
+        } else if roster.joining.contains_key(&id) {
+            Standing::Joining
+        } else {
+            Standing::Learner
+        };
+        MemberRow {
+            id,
+            incarnation: seat.map_or(Incarnation(0), |seat| seat.incarnation),
+            is_leader: id == own,
+            standing,
+            replaces: roster.joining.get(&id).copied().flatten(),
+            health: self.health(id, seat, own),
+            matched: matched.0,
+            lag: self.node.commit().distance_from(matched),
+            seen_ms: if id == own { 0 } else { self.silent_ms(progress) },
+            snapshot: self.watch.sent.get(&id).copied().filter(|_| is_sent),
+            address: seat.map_or_else(|| "".into(), |seat| seat.address.clone()),
+            client: neighbour.client,
+            version: neighbour.version,
+            overridden_by: Vec::new(),
+        }
+    }
+
+    fn progress_of(&self, id: NodeId) -> Option<&Progress> {
+        self.node.progress().and_then(|progress| progress.get(&id))
+    }
+
+    fn silent_ms(&self, progress: Option<&Progress>) -> u64 {
+        let heard_tick = progress.map_or(0, Progress::heard_tick);
+        self.node.ticks().saturating_sub(heard_tick).saturating_mul(TICK_MS)
+    }
+
+    fn health(&self, id: NodeId, seat: Option<&Seat>, own: NodeId) -> Health {
+        if id == own {
+            return Health::Up;
+        }
+        let waits = self.who_waits().get(&id).map(|waiting| waiting.incarnation);
+        if waits.is_some_and(|waits| seat.is_none_or(|seat| seat.incarnation != waits)) {
+            return Health::Refused;
+        }
+        let progress = self.progress_of(id);
+        if self.silent_ms(progress) > SILENT_MS {
+            return Health::Down;
+        }
+        let is_behind = progress.is_none_or(|progress| {
+            // One that has nothing was not heard since this server leads.
+            progress.match_index() < self.watch.committed_before() || progress.match_index() == Index::ZERO
+        });
+        if is_behind { Health::Behind } else { Health::Up }
+    }
+
+    /// The latest membership, with all that is known of each seat.
+    fn roster(&self, neighbours: &BTreeMap<NodeId, Neighbour>) -> Roster {
+        let membership = self.node.membership();
+        let mut roster = Roster {
+            voters: membership.voters().clone(),
+            learners: membership.learners().clone(),
+            ..Roster::default()
+        };
+        for id in roster.members() {
+            // The log knows nothing of a founding member but that it is one, until it has said more.
+            let Some(neighbour) = neighbours.get(&id) else { continue };
+            let Some(incarnation) = neighbour.founding else { continue };
+            roster.seats.insert(id, Seat { incarnation, address: neighbour.dialled.clone() });
+        }
+        roster
+    }
+
+    fn is_change_pending(&self) -> bool {
+        false
+    }
+
+    fn membership_index(&self) -> u64 {
+        0
+    }
+
+    fn who_waits(&self) -> BTreeMap<NodeId, Waiting> {
+        BTreeMap::new()
+    }
+
+    fn waiting_rows(&self, _: &BTreeMap<NodeId, Waiting>, _: &Roster) -> Vec<crate::members::WaitingRow> {
+        Vec::new()
+    }
+
+    fn reconfigure(&mut self, _: &Roster, _: &mut Outbox) -> Result<(), ReplyError> {
+        Err(ReplyError::MembersRefused("changing the members is not supported yet".to_owned()))
+    }
+
+    fn known(&self, roster: &Roster, own: NodeId) -> BTreeMap<NodeId, Known> {
+        let known = |id: NodeId| {
+            let health = self.health(id, roster.seats.get(&id), own);
+            (id, Known { health, overridden_by: Vec::new() })
+        };
+        roster.members().into_iter().map(known).collect()
+    }
+}

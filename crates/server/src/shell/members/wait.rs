@@ -1,0 +1,132 @@
+//! Waits until a change is done, with progress, whoever leads meanwhile. Must not know how a change is carried out.
+
+use std::time::{Duration, Instant};
+
+use super::cluster::{Cluster, Miss, pause};
+use super::report::{Begun, Report, Row};
+use super::{Goal, look, send};
+use crate::progress::Progress;
+use crate::shell::complain;
+
+/// How a change stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// It is done, and committed.
+    Done,
+    /// It goes on: a step as a sentence, and how far that is.
+    Goes(String, Option<(u64, u64)>),
+    /// Nothing goes on, and it is not done: the leader that took it was lost before a majority had it.
+    Lost,
+    /// Nothing goes on, it is not done, and somebody has changed something else since.
+    Overtaken,
+}
+
+/// Until the goal is reached, or nothing gets any further for as long as `patience`. `begun` is the leader's answer, and what
+/// it said before that.
+pub(super) fn wait(
+    cluster: &mut Cluster,
+    words: &[String],
+    goal: &Goal,
+    (before, mut begun): (&Report, Begun),
+    patience: Duration,
+) -> Result<(), Miss> {
+    let mut moved = Instant::now();
+    let mut last = String::new();
+    let mut step_before = String::new();
+    let mut progress = Progress::new(String::new(), &complain);
+    loop {
+        let report = look(cluster).map_err(|miss| match miss {
+            Miss::Refused(text) | Miss::Unknown(text) => Miss::Unknown(format!(
+                "{text}; it was begun, and goes on by itself as far as it can: run it again to wait for it"
+            )),
+        })?;
+        let now = match how(&report, goal, before, begun.index) {
+            Look::Done => return Ok(()),
+            Look::Goes(step, how_far) => {
+                if step != step_before {
+                    progress.step(&step);
+                    step_before.clone_from(&step);
+                }
+                if let Some((done, total)) = how_far {
+                    progress.count(&step, done, total);
+                }
+                format!("{} {} {step} {how_far:?}", report.term, report.index)
+            }
+            Look::Lost => {
+                begun = send(cluster, words)?;
+                last.clone()
+            }
+            Look::Overtaken => {
+                return Err(Miss::Refused(
+                    "it was not done: another change has taken its place; quorate members list shows how things are now"
+                        .to_owned(),
+                ));
+            }
+        };
+        if now != last {
+            (last, moved) = (now, Instant::now());
+        }
+        if moved.elapsed() >= patience {
+            drop(progress);
+            return Err(Miss::Unknown(format!(
+                "{step_before}: nothing has changed for {} s; it goes on by itself as far as it can: run it again to wait for it",
+                patience.as_secs()
+            )));
+        }
+        pause();
+    }
+}
+
+fn how(report: &Report, goal: &Goal, before: &Report, index: u64) -> Look {
+    let is_settled = report.change.is_empty();
+    let member = |id: &u64| report.member(*id);
+    let stands = |id: &u64, standing: &str| member(id).is_some_and(|row| row.standing == standing);
+    let is_reached = match goal {
+        Goal::Voter(id) => is_settled && stands(id, "voter"),
+        Goal::Gone(id) => is_settled && member(id).is_none(),
+        Goal::Replaced(old, new) => is_settled && member(old).is_none() && member(new).is_some(),
+        Goal::Rebuilt(id) => {
+            is_settled
+                && report.index >= index
+                && member(id).is_some_and(|row| row.standing != "joining" && row.health != "refused")
+        }
+        Goal::Learner(id) => is_settled && stands(id, "learner"),
+        Goal::Leads(Some(id)) => report.leader == *id,
+        Goal::Leads(None) => report.leader != before.leader,
+        Goal::At(id, address) => is_settled && member(id).is_some_and(|row| row.address == *address),
+    };
+    if is_reached {
+        return Look::Done;
+    }
+    if matches!(goal, Goal::Leads(_)) {
+        return if report.transfer > 0 {
+            Look::Goes(format!("leadership is handed over to server {}", report.transfer), None)
+        } else {
+            // The transfer was given up, since the heir was not there in time; or it came to nothing with its leader.
+            Look::Lost
+        };
+    }
+    if is_settled {
+        return if report.index < index { Look::Lost } else { Look::Overtaken };
+    }
+    match report.members.iter().find(|row| row.standing == "joining") {
+        Some(joiner) => catches_up(joiner, report.commit),
+        None => Look::Goes(report.change.clone(), None),
+    }
+}
+
+/// How far one is that will vote once it has caught up.
+fn catches_up(joiner: &Row, commit: u64) -> Look {
+    let id = joiner.id;
+    if joiner.health == "down" {
+        return Look::Goes(format!("server {id} at {} is not heard", joiner.address), None);
+    }
+    if joiner.snapshot_bytes > 0 {
+        let how_far = (joiner.snapshot_sent >> 20, joiner.snapshot_bytes >> 20);
+        return Look::Goes(format!("server {id} receives the snapshot (MiB)"), Some(how_far));
+    }
+    Look::Goes(
+        format!("server {id} catches up (entries)"),
+        Some((joiner.matched, commit.max(joiner.matched))),
+    )
+}
