@@ -100,4 +100,9 @@ pub enum Refusal {
     Busy,
     /// The payload is above the limit of one entry.
     TooLarge,
+    /// The change of membership before this one is not done: again when it is ([`crate::Node::is_change_pending`]).
+    ChangePending,
+    /// This leader has not committed an entry of its own term yet, so it may not know the change before this one: again
+    /// in a moment.
+    NotReady,
 }

@@ -19,7 +19,7 @@ impl Node {
         ballot.grant(self.member.id);
         self.role = RoleState::PreCandidate(ballot);
         let last = self.member.log.last();
-        for id in self.member.membership.others(self.member.id) {
+        for id in self.member.membership().other_voters(self.member.id) {
             self.member.send_in_term(id, term, Body::PreVote { last });
         }
         self.count_pre_votes();
@@ -34,7 +34,7 @@ impl Node {
         self.member.vote_for(self.member.id);
         self.role = RoleState::Candidate(Ballot::default());
         let last = self.member.log.last();
-        for id in self.member.membership.others(self.member.id) {
+        for id in self.member.membership().other_voters(self.member.id) {
             self.member.promise(id, Body::Vote { last, is_transfer });
         }
     }
@@ -73,7 +73,7 @@ impl Node {
 
     fn count_pre_votes(&mut self) {
         if let RoleState::PreCandidate(ballot) = &self.role
-            && ballot.is_won(&self.member.membership)
+            && ballot.is_won(self.member.membership())
         {
             self.start_campaign(false);
         }
@@ -111,7 +111,7 @@ impl Node {
             return;
         }
         ballot.grant(self.member.id);
-        if ballot.is_won(&self.member.membership) {
+        if ballot.is_won(self.member.membership()) {
             self.role = RoleState::Leader(Leader::begin(&mut self.member));
         }
     }

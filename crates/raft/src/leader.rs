@@ -20,14 +20,16 @@ use crate::verdict::{DropReason, Verdict};
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     /// Everyone else, in ascending order: the keys of `progress`.
-    peers: Vec<NodeId>,
-    progress: BTreeMap<NodeId, Progress>,
+    pub(crate) peers: Vec<NodeId>,
+    pub(crate) progress: BTreeMap<NodeId, Progress>,
     reads: Reads,
     heartbeat_ticks: u32,
     /// Where the no-op of this term stands.
     term_start: Index,
     /// Whom it wants to lead.
     pub(crate) transfer: Option<Transfer>,
+    /// The commit index at the last heartbeat and at the one before it.
+    pub(crate) levels: [Index; 2],
 }
 
 impl Leader {
@@ -35,10 +37,17 @@ impl Leader {
     /// leader commit, and with it all before (thesis §3.6.2).
     pub(crate) fn begin(member: &mut Member) -> Self {
         let last = member.log.last().index;
-        let peers = member.membership.others(member.id);
+        let peers = member.membership().others(member.id);
         let progress = peers.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
-        let (reads, term_start) = (Reads::default(), last.next());
-        let mut leader = Self { peers, progress, reads, heartbeat_ticks: 0, term_start, transfer: None };
+        let mut leader = Self {
+            peers,
+            progress,
+            reads: Reads::default(),
+            heartbeat_ticks: 0,
+            term_start: last.next(),
+            transfer: None,
+            levels: [Index(u64::MAX); 2],
+        };
         member.leader = Some(member.id);
         leader.append(member, Payload::Noop);
         leader
@@ -57,13 +66,16 @@ impl Leader {
     /// or clients of a cut-off leader would wait for ever (thesis §6.2).
     pub(crate) fn tick(&mut self, member: &mut Member) -> bool {
         let last_contact =
-            member.membership.reached(|id| self.seen(member.id, id, member.ticks, Progress::heard_tick));
+            member.membership().reached(|id| self.seen(member.id, id, member.ticks, Progress::heard_tick));
         if member.ticks - last_contact >= u64::from(member.limits.election_ticks_max) {
             return false;
         }
-        self.tick_transfer();
+        if !self.tick_leaving(member) {
+            return false;
+        }
         self.heartbeat_ticks += 1;
         if self.heartbeat_ticks >= member.limits.heartbeat_ticks {
+            self.levels = [member.log.commit(), self.levels[0]];
             self.heartbeat_everyone(member);
         }
         true
@@ -76,7 +88,8 @@ impl Leader {
 
     /// The highest clock value that a majority's last-known clocks have reached.
     pub(crate) fn majority_clock(&self, member: &Member) -> u64 {
-        let reached = member.membership.reached(|id| self.seen(member.id, id, member.clock, Progress::clock));
+        let reached =
+            member.membership().reached(|id| self.seen(member.id, id, member.clock, Progress::clock));
         Bug::BelievesOneClock.spoils(reached, || member.clock)
     }
 
@@ -99,9 +112,15 @@ impl Leader {
 
     /// Adds an entry of this term. Its own write and the appends to the followers run side by side.
     fn append(&mut self, member: &mut Member, payload: Payload) -> Position {
+        let position = self.push(member, payload);
+        self.settle(member);
+        position
+    }
+
+    /// Adds an entry of this term, and draws no conclusion yet.
+    pub(crate) fn push(&mut self, member: &mut Member, payload: Payload) -> Position {
         let position = Position::new(member.term(), member.log.last().index.next());
         member.append(vec![Entry { position, payload }]);
-        self.settle(member);
         position
     }
 
@@ -253,6 +272,9 @@ impl Leader {
             progress.canonical(member.ticks, &member.limits, words);
         }
         self.reads.canonical(words);
+        if !member.membership().joining().is_empty() {
+            self.levels.iter().for_each(|level| words.number(level.0));
+        }
         words.id(self.transfer.as_ref().map(|transfer| transfer.to));
         if let Some(transfer) = &self.transfer {
             transfer.canonical(words);
@@ -261,8 +283,9 @@ impl Leader {
 
     /// Draws every conclusion from what is known now, in this order: what is committed, what can be sent (and
     /// carries that), which reads are confirmed, and who must be told by a message of its own.
-    fn settle(&mut self, member: &mut Member) {
+    pub(crate) fn settle(&mut self, member: &mut Member) {
         self.advance_commit(member);
+        self.advance_change(member);
         for place in 0..self.peers.len() {
             self.replicate(member, self.peers[place]);
         }
@@ -278,9 +301,9 @@ impl Leader {
 
     /// What a majority holds durably is committed, if it is of this term: an older entry that a majority holds
     /// may still be replaced (figure 8 of the paper). The leader counts itself by its own durable index.
-    fn advance_commit(&mut self, member: &mut Member) {
+    pub(crate) fn advance_commit(&mut self, member: &mut Member) {
         let own = Bug::CountsItselfBeforeSync.spoils(member.writes.durable(), || member.log.last().index);
-        let reached = member.membership.reached(|id| self.seen(member.id, id, own, Progress::match_index));
+        let reached = member.membership().reached(|id| self.seen(member.id, id, own, Progress::match_index));
         let reached = Bug::CommitsWithoutMajority.spoils(reached, || self.held_by_two_of_five(reached, own));
         let is_own_term = member.log.term_at(reached) == Some(member.term());
         let is_own_term = Bug::CommitsOldTerm.spoils(is_own_term, || true);
@@ -302,7 +325,7 @@ impl Leader {
         // Twice at most but in a group of one, where a round is confirmed as soon as it starts.
         loop {
             let own = self.reads.round();
-            let echoed = member.membership.reached(|id| self.seen(member.id, id, own, Progress::echoed));
+            let echoed = member.membership().reached(|id| self.seen(member.id, id, own, Progress::echoed));
             if let Some(round) = self.reads.confirm(echoed) {
                 let index = round.index;
                 let outcomes = round.tokens.into_iter().map(|token| ReadOutcome::Confirmed { token, index });

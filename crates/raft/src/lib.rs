@@ -63,7 +63,7 @@
 //! A follower commits at most what an append has proven equal, not its own end of the log. It hands committed
 //! entries over at once, even if its own sync is still under way: committed is what a majority has.
 //!
-//! # Leading (`leader`, `progress`, `quorum`, `membership`)
+//! # Leading (`leader`, `progress`, `quorum`)
 //!
 //! A term begins with a no-op: only an entry of its own term can a leader commit by counting, and with it all before
 //! (§3.6.2, figure 8). It sends entries while its own disk writes them, and counts itself only up to its own durable
@@ -89,6 +89,26 @@
 //!
 //! Heartbeat answers also carry each follower's clock, an opaque number; [`Node::majority_clock`] is what a majority
 //! of the clocks has reached, by the function that finds the commit index.
+//!
+//! # Members (`membership`, `change`)
+//!
+//! Who belongs to the group is an entry of the log like any other, and counts as soon as it is in a log, committed or
+//! not; where the entry is replaced, the one before it counts again (§4.1). The founding members are given at the start,
+//! and a snapshot carries what was applied.
+//!
+//! Where the voters change, two sets must agree in between (joint consensus, §4.3): the leader appends a joint
+//! configuration and, once both sets have committed it, the new one. Whoever leads then does the second step, so a
+//! change is completed or has never been, whatever crashes. One at a time, and none before the leader has committed in
+//! its term. A learner gets the log and never counts. One that is joining becomes a voter by itself when it is at most
+//! two heartbeats behind, and another may leave in the same step.
+//!
+//! Questions are taken from anybody, since a log that lags may not name its leader yet; answers count from members alone
+//! (§4.2.2). For an election whoever has lost its vote by a change that is not committed may be needed still, and
+//! campaigns (figure 4.6). A leader that has lost its vote leads until that is committed, without counting itself, hands
+//! over, and leaves. Pre-vote and lively leaders keep out who is removed and does not know.
+//!
+//! A seat is what the caller knows a member by. Consensus only compares: with another seat it is another server, and
+//! nothing that was known of the one before counts. In a joint configuration the old seat goes with the old vote.
 //!
 //! # Leaving leadership to another (`transfer`)
 //!
@@ -124,14 +144,13 @@
 //!
 //! # What is not here
 //!
-//! - **Changes of membership.** The voters are given at the start. [`Membership`] knows joint configurations and
-//!   learners, and every majority is asked of it.
 //! - **A preference among equal candidates.**
 //! - **Byzantine peers.** A wrong message stops nobody, but a peer that lies consistently can make a group lie.
 
 #![forbid(unsafe_code)]
 
 mod canonical;
+mod change;
 mod effects;
 mod election;
 mod follower;
@@ -154,7 +173,7 @@ mod verdict;
 mod writes;
 
 pub use effects::*;
-pub use membership::Membership;
+pub use membership::{MEMBERS_MAX, MalformedMembership, Membership, SEAT_BYTES_MAX};
 pub use message::*;
 pub use node::*;
 pub use progress::{Progress, ProgressState};

@@ -1,10 +1,12 @@
 //! What every role has: hard state, log, writes, timer, and the effects of the step under way. Knows nothing of
 //! what the roles do with it.
 
+use std::sync::Arc;
+
 use crate::canonical::Words;
 use crate::effects::{Effects, Persist};
 use crate::log::Log;
-use crate::membership::Membership;
+use crate::membership::{Membership, Memberships};
 use crate::message::{Body, Envelope, Message};
 use crate::node::{Config, Limits, Restored};
 use crate::prng::Prng;
@@ -22,7 +24,7 @@ use crate::writes::Writes;
 pub(crate) struct Member {
     pub(crate) id: NodeId,
     pub(crate) limits: Limits,
-    pub(crate) membership: Membership,
+    pub(crate) memberships: Memberships,
     hard_state: HardState,
     pub(crate) log: Log,
     pub(crate) writes: Writes,
@@ -57,11 +59,12 @@ struct StepWrites {
 
 impl Member {
     pub(crate) fn new(config: Config, restored: Restored) -> Self {
-        let Config { id, voters, limits, seed } = config;
+        let Config { id, membership, limits, seed } = config;
         limits.check();
-        assert!(voters.contains(&id), "{id} is not one of the voters");
-        let Restored { hard_state, base, entries, snapshot } = restored;
+        let Restored { hard_state, base, entries, snapshot, membership: of_snapshot } = restored;
         let is_log_empty = entries.is_empty();
+        let mut memberships = Memberships::new(membership, snapshot.index, of_snapshot);
+        memberships.append(&entries);
         let log = Log::new(base, entries, snapshot);
         let last = log.last();
         // Term and entries share one log, but a snapshot is a file of its own, and may have become durable first.
@@ -69,7 +72,7 @@ impl Member {
         assert!(is_term_lost || last.term <= hard_state.term, "the log is ahead of the stored term");
         let mut member = Self {
             id,
-            membership: Membership::simple(voters),
+            memberships,
             hard_state,
             writes: Writes::new(log.last().index),
             leader: None,
@@ -91,6 +94,16 @@ impl Member {
         }
         member.reset_timer();
         member
+    }
+
+    /// The one that counts: the latest in the log.
+    pub(crate) fn membership(&self) -> &Membership {
+        self.memberships.latest()
+    }
+
+    /// Whether it is not committed, or leads on to another one.
+    pub(crate) fn is_change_pending(&self) -> bool {
+        self.memberships.latest_index() > self.log.commit() || self.membership().is_joint()
     }
 
     pub(crate) fn term(&self) -> Term {
@@ -128,6 +141,7 @@ impl Member {
     /// Adds entries at the end of the log.
     pub(crate) fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first().map(|entry| entry.position.index) else { return };
+        self.memberships.append(&entries);
         self.log.append(entries);
         assert!(self.log.last().term <= self.term(), "an entry of a later term than this node's");
         let from = self.step.entries_from.map_or(first, |from| from.min(first));
@@ -138,6 +152,7 @@ impl Member {
     pub(crate) fn rewrite(&mut self, entries: Vec<Entry>) {
         let first = entries.first().expect("a tail is only ever replaced by another").position.index;
         self.log.truncate_from(first);
+        self.memberships.truncate_from(first);
         self.writes.rewrite_from(first);
         self.append(entries);
     }
@@ -145,10 +160,11 @@ impl Member {
     /// Begins anew at a snapshot that is durable and ahead of what is committed here, with a log that does not hold
     /// its position. What is on the disk up to the old commit index is good for as long as it is there; what was
     /// written beyond may be another log's, and does not count.
-    pub(crate) fn install(&mut self, snapshot: Position) {
+    pub(crate) fn install(&mut self, snapshot: Position, membership: Option<Arc<Membership>>) {
         let kept = Bug::KeepsConflictingSuffix.spoils(Vec::new(), || self.conflicting_suffix(snapshot));
         self.writes.rewrite_from(self.log.commit().next());
         self.log.reset(snapshot);
+        self.memberships.reset(snapshot.index, membership);
         self.applied = snapshot.index;
         self.step.reset_to = Some(snapshot);
         self.effects.install = Some(snapshot);
@@ -230,6 +246,8 @@ impl Member {
             words.number(number);
         }
         let last = self.log.last().index;
+        words.membership(self.membership());
+        words.number(self.memberships.latest_index().0);
         words.position(self.log.base());
         words.position(self.log.snapshot());
         words.number(self.log.commit().0);
@@ -252,6 +270,7 @@ impl Member {
     /// Ends the step: hands over what is committed, and puts all writes of the step into one.
     pub(crate) fn finish_step(&mut self) -> Effects {
         self.hand_over();
+        self.memberships.committed(self.log.commit());
         let StepWrites { hard_state_changed, reset_to, entries_from, send_after } =
             std::mem::take(&mut self.step);
         if hard_state_changed || reset_to.is_some() || entries_from.is_some() || !send_after.is_empty() {

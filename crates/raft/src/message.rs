@@ -94,6 +94,25 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Whether it answers a question: only a member's answer counts.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::PreVoteReply { .. }
+            | Self::VoteReply { .. }
+            | Self::Appended { .. }
+            | Self::Rejected { .. }
+            | Self::HeartbeatReply { .. } => true,
+            Self::PreVote { .. }
+            | Self::Vote { .. }
+            | Self::Append { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::TimeoutNow
+            | Self::Heartbeat { .. } => false,
+        }
+    }
+}
+
 /// A run of entries that follows a base position: no gap, terms never fall. Wire data becomes this type or is
 /// refused; everyone behind the gate may rely on it.
 #[derive(Clone, Debug, PartialEq, Eq)]

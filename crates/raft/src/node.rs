@@ -1,6 +1,7 @@
 //! One member of the group: [`Node::step`] takes one input and says what is owed for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -66,6 +67,15 @@ pub enum Input {
     Install {
         /// The last position that it stands for.
         last: Position,
+        /// The membership that was applied by then, if it is not that of the founding.
+        membership: Option<Arc<Membership>>,
+    },
+    /// Make this the membership, if this node leads. Where the voters change it comes about by a joint configuration
+    /// (thesis §4.3); what follows of it, also the promotion of who is joining, any leader does by itself. What became of
+    /// it is in [`Effects::proposed`]: nothing is done until it is committed, and it is undone if the entry is.
+    Reconfigure {
+        /// A simple configuration, made of the one that counts ([`Node::membership`]).
+        target: Membership,
     },
     /// Let another lead, if this node does (thesis §3.10): it is brought up to date, and then told to campaign at once.
     /// Meanwhile nothing is proposed ([`Refusal::Busy`]), so that nothing has to be resent. Who it will be, if anybody
@@ -111,8 +121,9 @@ pub struct Limits {
 pub struct Config {
     /// Who this is.
     pub id: NodeId,
-    /// Who votes. Must hold `id`.
-    pub voters: BTreeSet<NodeId>,
+    /// Who belongs to the group where neither log nor snapshot says otherwise. It need not hold `id`: a server that is to
+    /// join follows, and campaigns only once its log makes it a voter.
+    pub membership: Membership,
     /// Times and bounds.
     pub limits: Limits,
     /// Seeds the draw of election timeouts: from entropy in production, from the run's seed in simulation.
@@ -133,6 +144,8 @@ pub struct Restored {
     /// because the snapshot was ahead of it or contradicts its tail, recovery has dropped and begun anew at the
     /// snapshot.
     pub snapshot: Position,
+    /// The membership that the snapshot holds, if it is not that of the founding.
+    pub membership: Option<Arc<Membership>>,
 }
 
 impl Limits {
@@ -187,7 +200,8 @@ impl Node {
             Input::ApplyMore => {}
             Input::Read { token } => self.read(token),
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
-            Input::Install { last } => self.install(last),
+            Input::Install { last, membership } => self.install(last, membership),
+            Input::Reconfigure { target } => self.reconfigure(&target),
             Input::Transfer { to } => self.start_transfer(to),
             Input::Withdraw => self.withdraw(),
         }
@@ -201,8 +215,8 @@ impl Node {
             if !leader.tick(&mut self.member) {
                 self.become_follower(None);
             }
-        } else if self.member.tick_timer() && self.member.membership.is_voter(self.member.id) {
-            if self.member.is_withdrawn {
+        } else if self.member.tick_timer() {
+            if self.member.is_withdrawn || !self.member.memberships.may_need(self.member.id) {
                 self.member.leader = None;
                 self.member.reset_timer();
             } else {
@@ -224,7 +238,8 @@ impl Node {
 
     fn receive(&mut self, from: NodeId, message: Message) -> Verdict {
         let Message { term, body } = message;
-        if from == self.member.id || !self.member.membership.contains(from) {
+        // Only what answers a question must come from a member: who asks may be one that this log does not name yet.
+        if from == self.member.id || body.is_answer() && !self.member.membership().contains(from) {
             return Err(DropReason::UnknownSender);
         }
         self.settle_term(from, term, &body)?;
@@ -382,6 +397,16 @@ impl Node {
         }
     }
 
+    fn reconfigure(&mut self, target: &Membership) {
+        let proposed = match &mut self.role {
+            RoleState::Leader(leader) => leader.reconfigure(&mut self.member, target),
+            RoleState::Follower | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                Err(Refusal::NotLeader { leader: self.member.leader })
+            }
+        };
+        self.member.effects.proposed = Some(proposed);
+    }
+
     fn propose(&mut self, payload: Bytes) {
         let proposed = match &mut self.role {
             RoleState::Leader(leader) => leader.propose(&mut self.member, payload),
@@ -503,12 +528,22 @@ impl Node {
 
     /// Who belongs to the group.
     pub fn membership(&self) -> &Membership {
-        &self.member.membership
+        self.member.membership()
+    }
+
+    /// Where the entry stands that says so: that of the snapshot where that says so, 0 for the founding.
+    pub fn membership_index(&self) -> Index {
+        self.member.memberships.latest_index()
+    }
+
+    /// Whether the membership that counts is not committed, or leads on to another one.
+    pub fn is_change_pending(&self) -> bool {
+        self.member.is_change_pending()
     }
 
     /// Who votes.
     pub fn voters(&self) -> &BTreeSet<NodeId> {
-        self.member.membership.voters()
+        self.member.membership().voters()
     }
 
     /// The followers as this node, if it leads, sees them.

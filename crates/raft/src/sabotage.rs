@@ -41,6 +41,13 @@ pub enum Bug {
     InstallsOverNewer,
     /// A leader whose log does not reach back far enough sends from where it begins, for ever.
     ProbesWithPurgedLog,
+    /// A joint configuration is decided by its incoming voters alone.
+    CommitsByIncomingAlone,
+    /// Voters change without a joint configuration, and before the leader has committed in its term (the mistake of 2015 in
+    /// changes of one server at a time).
+    ChangesInOneStep,
+    /// A learner counts as if it had a vote.
+    CountsLearners,
     /// Leadership is handed to one that lacks entries.
     TransfersToLaggard,
     /// What stands behind an installed snapshot in the log stays, whether or not it follows it.

@@ -1,8 +1,11 @@
 //! Snapshots: entries that one stands for leave the log, and a follower that is too far behind gets one instead of
 //! entries (thesis §5, figure 5.3). Knows where a snapshot stands, never what is in it, nor how it travels.
 
+use std::sync::Arc;
+
 use crate::effects::Fetch;
 use crate::member::Member;
+use crate::membership::Membership;
 use crate::node::Node;
 use crate::role::Role;
 use crate::sabotage::Bug;
@@ -70,7 +73,7 @@ impl Node {
     }
 
     /// A snapshot has come from a leader, and is durable.
-    pub(crate) fn install(&mut self, last: Position) {
+    pub(crate) fn install(&mut self, last: Position, membership: Option<Arc<Membership>>) {
         let member = &mut self.member;
         assert!(last.term <= member.term(), "a snapshot of {last}, which nobody has offered");
         let what = judge(member, last);
@@ -82,7 +85,7 @@ impl Node {
             }
             // A leader holds everything that is committed: who gave it this was wrong.
             Use::Ahead if self.role.role() == Role::Leader => return,
-            Use::Ahead => member.install(last),
+            Use::Ahead => member.install(last, membership),
         }
         if let Some(leader) = self.member.leader.filter(|&leader| leader != self.member.id) {
             self.member.acknowledge(leader, last.index);

@@ -36,7 +36,7 @@ impl Leader {
             return;
         }
         let is_candidate = |id: &NodeId| {
-            *id != member.id && member.membership.voters().contains(id) && to.is_none_or(|to| to == *id)
+            *id != member.id && member.membership().voters().contains(id) && to.is_none_or(|to| to == *id)
         };
         let is_alive = |progress: &Progress| {
             to.is_some() || member.ticks - progress.heard_tick() < u64::from(member.limits.election_ticks_min)
@@ -51,14 +51,15 @@ impl Leader {
         }
     }
 
-    /// One tick of a transfer under way.
-    pub(crate) fn tick_transfer(&mut self) {
-        if let Some(transfer) = &mut self.transfer {
-            transfer.ticks_left = transfer.ticks_left.saturating_sub(1);
-            if transfer.ticks_left == 0 {
-                self.transfer = None;
-            }
+    /// One tick of a transfer under way. Says whether it is given up.
+    pub(crate) fn tick_transfer(&mut self) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        transfer.ticks_left = transfer.ticks_left.saturating_sub(1);
+        let is_over = transfer.ticks_left == 0;
+        if is_over {
+            self.transfer = None;
         }
+        is_over
     }
 
     /// Before each round of heartbeats.
@@ -102,7 +103,7 @@ impl Node {
     /// The leader wants this node to lead. No pre-vote: the others hear from their leader, and would refuse it.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId) -> Verdict {
         self.follow(from)?;
-        if self.member.is_withdrawn || !self.member.membership.is_voter(self.member.id) {
+        if self.member.is_withdrawn || !self.member.memberships.may_need(self.member.id) {
             return Err(DropReason::NotAsked);
         }
         self.start_campaign(true);

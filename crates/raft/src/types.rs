@@ -3,8 +3,11 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::membership::Membership;
 
 /// An epoch with at most one leader (thesis §3.3). `Term::ZERO` is before the first election.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,18 +132,21 @@ pub enum Payload {
     Noop,
     /// Opaque bytes of the state machine.
     Data(Bytes),
+    /// Who belongs to the group from this entry on: it counts as soon as the entry is in a log (thesis §4.1).
+    Membership(Arc<Membership>),
 }
 
 impl Payload {
-    /// Bytes of the opaque part.
+    /// Bytes of what is not fixed.
     pub fn len(&self) -> usize {
         match self {
             Self::Noop => 0,
             Self::Data(data) => data.len(),
+            Self::Membership(membership) => membership.bytes_len(),
         }
     }
 
-    /// Whether there are no opaque bytes.
+    /// Whether there are no such bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -11,7 +11,7 @@ pub(crate) type Verdict = Result<(), DropReason>;
 /// carrier is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
-    /// The sender is not in the configuration, or is this node.
+    /// It answers, and is not in the configuration; or it is this node.
     UnknownSender,
     /// The message is of an earlier term.
     StaleTerm,

@@ -161,6 +161,9 @@ struct Weather {
     /// Snapshots taken, and how many entries below each are kept.
     compact: usize,
     keep: u64,
+    /// Changes of membership, and transfers of leadership.
+    change: usize,
+    transfer: usize,
     /// How long cuts last: few heal soon, many never see another leader.
     healing_rarity: usize,
     /// Its timer nearly stands still, as in a process that is paused: a leader like that does not notice that
@@ -181,13 +184,16 @@ struct Run {
     /// Snapshots taken, and got from another and installed.
     snapshots: usize,
     installs: usize,
+    /// Changes of membership that were taken.
+    changes: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let nodes = dice.pick(&[1, 2, 3, 3, 3, 4, 5, 5]);
-        let mut cluster = Cluster::new(nodes, seed, test_limits());
+        let spares = dice.pick(&[0, 0, 1, 2, 3]);
+        let mut cluster = Cluster::with_spares(nodes, spares, seed, test_limits());
         cluster.auto_persist = false;
         let weather = Weather {
             tick: dice.pick(&[20, 60, 120]),
@@ -198,6 +204,8 @@ impl Run {
             cut: dice.pick(&[0, 1, 2]),
             compact: dice.pick(&[0, 0, 1, 5]),
             keep: dice.pick(&[0, 0, 1, 5, 20]),
+            change: dice.pick(&[0, 2, 10]),
+            transfer: dice.pick(&[0, 1, 5]),
             healing_rarity: dice.pick(&[1, 4, 10]),
             paused: None,
         };
@@ -211,6 +219,7 @@ impl Run {
             proposals: 0,
             snapshots: 0,
             installs: 0,
+            changes: 0,
         }
     }
 
@@ -221,8 +230,25 @@ impl Run {
     fn event(&mut self) {
         let ids = self.cluster.ids();
         let id = self.dice.pick(&ids);
-        let Weather { tick, duplicate, lose, crash, cut, compact, .. } = self.weather;
-        let weights = [tick, 250, duplicate, lose, 80, 6, 4, crash, crash * 3, cut, cut * 2, compact, 2, 20];
+        let Weather { tick, duplicate, lose, crash, cut, compact, change, transfer, .. } = self.weather;
+        let weights = [
+            tick,
+            250,
+            duplicate,
+            lose,
+            80,
+            6,
+            4,
+            crash,
+            crash * 3,
+            cut,
+            cut * 2,
+            compact,
+            2,
+            20,
+            change,
+            transfer,
+        ];
         let mut roll = self.dice.roll(weights.iter().sum());
         let kind = weights
             .iter()
@@ -267,8 +293,46 @@ impl Run {
             11 if self.cluster.is_up(id) => self.compact(id),
             12 => self.install(id),
             13 => self.cluster.step(id, Input::ApplyMore),
+            14 => self.change(),
+            15 => self.transfer(id),
             _ => {}
         }
+    }
+
+    /// A leader, or somebody who thinks so, is told to let another lead.
+    fn transfer(&mut self, id: NodeId) {
+        let ids = self.cluster.ids();
+        let id = self.one_who_leads().unwrap_or(id);
+        let to = (self.dice.roll(2) == 0).then(|| self.dice.pick(&ids));
+        self.cluster.step(id, Input::Transfer { to });
+    }
+
+    /// A leader is told to make a few changes at once.
+    fn change(&mut self) {
+        let Some(leader) = self.one_who_leads() else { return };
+        let ids = self.cluster.ids();
+        let mut target = self.cluster.node(leader).membership().settled();
+        for _ in 0..=self.dice.roll(3) {
+            let id = self.dice.pick(&ids);
+            let (is_voter, is_learner) = (target.voters().contains(&id), target.learners().contains(&id));
+            let is_last_voter = is_voter && target.voters().len() == 1;
+            target = match self.dice.roll(5) {
+                0 | 1 if !is_voter => {
+                    let replaced = Some(self.dice.pick(&ids)).filter(|replaced| *replaced != id);
+                    target.with_joining(id, replaced.filter(|_| self.dice.roll(2) == 0))
+                }
+                2 if (is_voter || is_learner) && !is_last_voter => target.without(id),
+                3 if is_voter && !is_last_voter => target.with_demoted(id),
+                4 if is_voter || is_learner => {
+                    let seat = [u8::try_from(self.dice.roll(3)).expect("below 256")];
+                    target.with_seat(id, Bytes::copy_from_slice(&seat))
+                }
+                _ => target,
+            };
+        }
+        let last = self.cluster.node(leader).last();
+        self.cluster.step(leader, Input::Reconfigure { target });
+        self.changes += usize::from(self.cluster.node(leader).last() != last);
     }
 
     fn compact(&mut self, id: NodeId) {
@@ -378,8 +442,13 @@ impl Run {
         self.propose(leader);
         self.cluster.deliver_all();
         let last = self.cluster.node(leader).last();
-        for id in self.cluster.ids() {
+        let membership = self.cluster.node(leader).membership().clone();
+        assert!(!self.cluster.node(leader).is_change_pending(), "a change that is never done");
+        assert!(membership.is_voter(leader), "a leader without a vote");
+        assert!(membership.joining().is_empty(), "a learner that never becomes a voter");
+        for id in membership.members() {
             let node = self.cluster.node(id);
+            assert_eq!(node.membership(), &membership, "{id}");
             assert_eq!((node.last(), node.commit(), node.leader()), (last, last.index, Some(leader)), "{id}");
             assert_eq!(node.uncommitted_bytes(), 0);
         }
@@ -391,8 +460,9 @@ impl Run {
 
 #[test]
 fn random_schedules_keep_the_invariants_and_then_agree() {
-    let (mut commits, mut confirmed, mut terms, mut snapshots, mut installs) = (0, 0, 0, 0, 0);
-    for seed in 0..300 {
+    let (mut commits, mut confirmed, mut terms, mut snapshots, mut installs, mut changes) =
+        (0, 0, 0, 0, 0, 0);
+    for seed in 0..600 {
         let mut run = Run::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for event in 0..10_000 {
@@ -410,13 +480,16 @@ fn random_schedules_keep_the_invariants_and_then_agree() {
             terms += run.cluster.node(node_id(1)).term().0;
             snapshots += run.snapshots;
             installs += run.installs;
+            changes += run.changes;
         }));
         assert!(outcome.is_ok(), "seed {seed}");
     }
     // A test that never gets anywhere proves nothing.
     println!(
-        "{commits} commits, {confirmed} reads, {terms} terms, {snapshots} snapshots, {installs} installed"
+        "{commits} commits, {confirmed} reads, {terms} terms, {snapshots} snapshots, {installs} installed, \
+         {changes} changes"
     );
     assert!(commits > 4_000 && confirmed > 1_000 && terms > 800, "{commits} {confirmed} {terms}");
     assert!(snapshots > 1_000 && installs > 100, "{snapshots} {installs}");
+    assert!(changes > 500, "{changes}");
 }

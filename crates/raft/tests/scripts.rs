@@ -114,6 +114,8 @@ impl goldenscript::Runner for Player {
             "propose" => self.propose(&mut args)?,
             "compact" => self.compact(&mut args)?,
             "install" => self.install(&mut args)?,
+            "reconfigure" => self.reconfigure(&mut args)?,
+            "members" => self.members(&mut args)?,
             "transfer" => self.transfer(&mut args)?,
             "withdraw" => self.withdraw(&mut args)?,
             "own" => self.own(&mut args)?,
@@ -138,6 +140,7 @@ impl Player {
     /// `cluster nodes=3 auto=true`: a new group with empty disks. Limits may be given by name.
     fn found(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let count = number(args, "nodes", 3)?;
+        let spares = number(args, "spares", 0)?;
         let mut limits = test_limits();
         limits.append_bytes_max = number(args, "append_bytes_max", limits.append_bytes_max)?;
         limits.inflight_bytes_max = number(args, "inflight_bytes_max", limits.inflight_bytes_max)?;
@@ -148,7 +151,7 @@ impl Player {
         let auto_persist = number(args, "auto", true)?;
         args.reject_next()?;
         let trace = self.cluster.trace.take();
-        self.cluster = Cluster::new(count, SEED, limits);
+        self.cluster = Cluster::with_spares(count, spares, SEED, limits);
         self.cluster.auto_persist = auto_persist;
         self.cluster.trace = trace;
         Ok(())
@@ -241,6 +244,44 @@ impl Player {
         let id = next_node(args)?;
         args.reject_next()?;
         self.cluster.step(id, Input::Withdraw);
+        Ok(())
+    }
+
+    /// `reconfigure n1 add n4 remove n2 replace n3 n5 rebuild n3 demote n2 seat n2 text`: one change of all of these.
+    fn reconfigure(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let id = next_node(args)?;
+        let mut target = self.cluster.node(id).membership().settled();
+        while let Some(what) = args.next_pos().map(str::to_owned) {
+            let of = next_node(args)?;
+            target = match what.as_str() {
+                "add" => target.with_joining(of, None),
+                "remove" => target.without(of),
+                "replace" => target.with_joining(next_node(args)?, Some(of)),
+                "rebuild" => {
+                    target.without(of).with_joining(of, None).with_seat(of, Bytes::from_static(b"new"))
+                }
+                "demote" => target.with_demoted(of),
+                "seat" => {
+                    let seat = args.next_pos().ok_or("which seat?")?;
+                    target.with_seat(of, Bytes::copy_from_slice(seat.as_bytes()))
+                }
+                other => return Err(format!("no change {other}").into()),
+            };
+        }
+        args.reject_next()?;
+        self.cluster.step(id, Input::Reconfigure { target });
+        Ok(())
+    }
+
+    /// `members n1`: the membership that counts, and where it stands.
+    fn members(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        for id in nodes(&self.cluster, args)? {
+            let node = self.cluster.node(id);
+            let pending = if node.is_change_pending() { ", pending" } else { "" };
+            let text = show::membership(node.membership());
+            let line = format!("{id} {text} since {}{pending}", node.membership_index());
+            self.cluster.say(&line);
+        }
         Ok(())
     }
 
@@ -573,4 +614,9 @@ fn snapshot() {
 #[test]
 fn transfer() {
     play_all("transfer");
+}
+
+#[test]
+fn membership() {
+    play_all("membership");
 }

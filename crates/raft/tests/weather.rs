@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_raft::{
-    Body, Config, Effects, Entry, Fetch, HardState, Index, Input, Limits, Malformed, Message, Node, NodeId,
-    Payload, Position, ReadOutcome, ReadToken, Restored, Role, Round, Run, Term, WriteId,
+    Body, Config, Effects, Entry, Fetch, HardState, Index, Input, Limits, Malformed, Membership, Message,
+    Node, NodeId, Payload, Position, ReadOutcome, ReadToken, Restored, Role, Round, Run, Term, WriteId,
 };
 
 fn node_id(id: u64) -> NodeId {
@@ -126,8 +126,9 @@ fn started() -> Node {
         base: Position::ZERO,
         entries: entries.collect(),
         snapshot: Position::ZERO,
+        membership: None,
     };
-    Node::new(Config { id: node_id(1), voters, limits, seed: 1 }, restored)
+    Node::new(Config { id: node_id(1), membership: Membership::simple(voters), limits, seed: 1 }, restored)
 }
 
 /// The same node, leading: it has asked and was answered, and has committed its no-op.
@@ -192,9 +193,10 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
             Input::Compact { snapshot, through: Index(index.0.saturating_sub(kept)) }
         }
         // Whoever offers a snapshot of the end of the number range does not have it.
-        Event::Install => {
-            Input::Install { last: fetch.filter(|fetch| fetch.last.index < Index(1_000))?.last }
-        }
+        Event::Install => Input::Install {
+            last: fetch.filter(|fetch| fetch.last.index < Index(1_000))?.last,
+            membership: None,
+        },
     })
 }
 
@@ -336,7 +338,7 @@ fn a_leader_installs_nothing() {
     let _ = node.step(Input::Persisted { write: node.issued() });
     let _ = hear(&mut node, 2, 6, Body::VoteReply { granted: true });
     assert_eq!((node.role(), node.last().index), (Role::Leader, Index(5)));
-    assert_eq!(node.step(Input::Install { last }), Effects::default());
+    assert_eq!(node.step(Input::Install { last, membership: None }), Effects::default());
     assert_eq!((node.base(), node.last().index), (Position::ZERO, Index(5)));
 }
 

@@ -20,6 +20,7 @@ pub mod pending;
 pub mod replica;
 mod replies;
 pub mod sabotage;
+pub mod seat;
 pub mod session;
 pub mod shard;
 pub mod shortage;

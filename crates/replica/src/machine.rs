@@ -1,7 +1,9 @@
 //! The state machine: [`Machine::apply`] reads nothing but its own state and the entry, so every replica that applies
 //! the same entries holds the same state. Knows nothing of who waits for what: a [`Witness`] is told.
 
-use quorate_raft::{Entry, Index, NodeId, Payload, Position};
+use std::sync::Arc;
+
+use quorate_raft::{Entry, Index, Membership, NodeId, Payload, Position};
 use quorate_storage::ClusterId;
 
 use crate::command::{Command, Query, Reply, ReplyError, Seq, SessionId, SessionKey};
@@ -57,6 +59,8 @@ pub struct Machine {
     /// `None` until the founding entry is applied.
     limits: Option<StateLimits>,
     now_ms: u64,
+    /// `None` as long as it is that of the founding.
+    membership: Option<Arc<Membership>>,
     applied: Position,
 }
 
@@ -75,6 +79,7 @@ impl Machine {
             sessions: Sessions::default(),
             limits: None,
             now_ms: 0,
+            membership: None,
             applied: Position::ZERO,
         }
     }
@@ -85,11 +90,11 @@ impl Machine {
     }
 
     /// The state with which another cluster begins that is restored from this one: keys, values, limits and time as they are,
-    /// and no session. A session's id names its cluster, so none of the old ones is ever taken for one of the new; what is
+    /// no session, and the members that found it. A session's id names its cluster, so none of the old ones is ever taken for one of the new; what is
     /// sent under one is refused as expired, and never runs as if it were new.
     #[must_use]
     pub(crate) fn founded_anew(self, cluster: ClusterId) -> Self {
-        Self { cluster, sessions: Sessions::default(), ..self }
+        Self { cluster, sessions: Sessions::default(), membership: None, ..self }
     }
 
     /// The index of the last entry applied.
@@ -122,6 +127,11 @@ impl Machine {
         self.limits.as_ref()
     }
 
+    /// Who belonged to the cluster when all up to [`Self::applied`] was applied; `None` for the founding members.
+    pub fn membership(&self) -> Option<&Arc<Membership>> {
+        self.membership.as_ref()
+    }
+
     /// Replicated time, in milliseconds since 1970: the highest stamp applied.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
@@ -135,7 +145,13 @@ impl Machine {
     fn digest_of(&self, shards: u64, sessions: u64) -> u64 {
         let limits =
             self.limits.map_or(0, |limits| limits.fields().iter().fold(1, |sum, limit| mix(sum ^ limit)));
-        shards.wrapping_add(mix(sessions)).wrapping_add(mix(self.now_ms ^ limits))
+        let state = shards.wrapping_add(mix(sessions)).wrapping_add(mix(self.now_ms ^ limits));
+        match &self.membership {
+            None => state,
+            Some(membership) => {
+                membership.to_bytes().iter().fold(state, |sum, byte| mix(sum ^ u64::from(*byte)))
+            }
+        }
     }
 
     /// What this is now, shared until it is written to: clones as many pointers as there are shards.
@@ -151,6 +167,7 @@ impl Machine {
             digest: self.digest_of(shards.digest(), sessions.digest()),
             now_ms: self.now_ms,
             limits: self.limits,
+            membership: Bug::SnapshotWithoutMembership.spoils(self.membership.clone(), || None),
             gateways,
             clients,
             shards: shards.clone(),
@@ -160,11 +177,11 @@ impl Machine {
     /// The state that a snapshot holds.
     pub(crate) fn of_parts(
         (cluster, applied): (ClusterId, Position),
-        (limits, now_ms): (Option<StateLimits>, u64),
+        (limits, now_ms, membership): (Option<StateLimits>, u64, Option<Arc<Membership>>),
         sessions: Sessions,
         shards: Shards,
     ) -> Self {
-        Self { cluster, shards, sessions, limits, now_ms, applied }
+        Self { cluster, shards, sessions, limits, now_ms, membership, applied }
     }
 
     /// Answers a question.
@@ -185,6 +202,7 @@ impl Machine {
         let mut asks_for_digest = false;
         match &entry.payload {
             Payload::Noop => {}
+            Payload::Membership(membership) => self.membership = Some(Arc::clone(membership)),
             Payload::Data(payload) => {
                 let payload = entry::parse(payload)
                     .map_err(|malformed| CannotApply { position: entry.position, why: malformed.0 })?;

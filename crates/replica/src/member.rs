@@ -1,13 +1,13 @@
 //! A server that takes part: consensus, state machine, gateway and reads, tied together. One owner, one loop: nothing
 //! here waits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use quorate_raft::{
-    Effects, Entry, Input, Message, Node, NodeId, Persist, Position, ReadToken, Refusal, Restored, Role,
-    Term, WriteId,
+    Effects, Entry, Input, Membership, Message, Node, NodeId, Persist, Position, ReadToken, Refusal,
+    Restored, Role, Term, WriteId,
 };
 use quorate_storage::ClusterId;
 
@@ -91,7 +91,7 @@ impl Member {
     pub(crate) fn new(
         config: &Config,
         cluster: ClusterId,
-        voters: BTreeSet<NodeId>,
+        founding: Membership,
         restored: Restored,
         machine: Option<Box<Machine>>,
     ) -> Self {
@@ -101,7 +101,8 @@ impl Member {
             request_timeout_ms: config.request_timeout_ms,
         };
         let limits = config.raft.clone();
-        let raft = quorate_raft::Config { id: config.id, voters, limits, seed: config.seed };
+        let raft = quorate_raft::Config { id: config.id, membership: founding, limits, seed: config.seed };
+        let restored = Restored { membership: machine.membership().cloned(), ..restored };
         Self {
             cluster,
             start: config.start,
@@ -506,8 +507,8 @@ impl Member {
                 Some(Ok(position)) => self.note_growth(position.index, growth),
                 // Not now: it stays here, and the next step tries again.
                 Some(Err(Refusal::Busy | Refusal::NotLeader { .. })) | None => return,
-                Some(Err(Refusal::TooLarge)) => {
-                    unreachable!("an item above the limit of an entry was staged")
+                Some(Err(Refusal::TooLarge | Refusal::ChangePending | Refusal::NotReady)) => {
+                    unreachable!("no batch is refused like this")
                 }
             }
             self.staged.drain(..count);

@@ -12,6 +12,7 @@ use crate::founding::Founding;
 use crate::machine::Machine;
 use crate::member::Member;
 use crate::sabotage::Bug;
+use crate::seat::founding_membership;
 use crate::status::Status;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::versions::{Greeted, Programs};
@@ -518,7 +519,8 @@ impl Replica {
             Some(machine) if is_restored => Some(Box::new(machine.founded_anew(cluster))),
             machine => machine,
         };
-        let mut member = Member::new(&self.config, cluster, voters, restored, machine);
+        let founding = founding_membership(&self.identity.founding);
+        let mut member = Member::new(&self.config, cluster, founding, restored, machine);
         if is_restored {
             member.replace_snapshot(&mut self.outbox);
         }

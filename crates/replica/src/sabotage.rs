@@ -41,6 +41,8 @@ pub enum Bug {
     BackupWithoutRound,
     /// A snapshot does not hold the sessions.
     SnapshotWithoutSessions,
+    /// A snapshot does not hold the membership.
+    SnapshotWithoutMembership,
     /// A snapshot does not hold keys and values.
     SnapshotWithoutData,
     /// A snapshot is given to others without a look at whether it has rotted.

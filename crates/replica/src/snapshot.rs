@@ -4,7 +4,7 @@
 //! [`Image`] is taken in microseconds, since it shares everything with the state machine; what is written to while it
 //! lives is copied, shard by shard. It is laid out by whichever thread has it.
 //!
-//! # Layout, format 1
+//! # Layout, formats 1 and 2
 //!
 //! The blocks, one behind the other, are one run of bytes; where one ends says nothing. *n* is a number of up to 64 bits
 //! in as few bytes as it needs: seven bits each, the lowest first, the eighth bit says that more follow. Other numbers
@@ -12,13 +12,14 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | n | format: 1 |
+//! | n | format: 1, or 2 where there is a membership |
 //! | 16 | cluster id |
 //! | n, n | position: term, index |
 //! | 8 | digest of the state |
 //! | n | replicated time, in ms since 1970 |
 //! | 1 | 1 where the limits of the state follow, 0 where there are none yet, and nothing else then |
 //! | 8 times n | the limits, in the order of [`StateLimits`] |
+//! | n length, bytes | in format 2 the membership, as [`Membership::to_bytes`] lays it out |
 //! | n, n, n | how many gateways' sessions, clients' sessions, keys |
 //!
 //! Then each gateway's session, each client's session with its replies, each key, in no order that means anything:
@@ -46,8 +47,9 @@ mod splitter;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quorate_raft::Position;
+use quorate_raft::{MEMBERS_MAX, Membership, Position, SEAT_BYTES_MAX};
 use quorate_storage::ClusterId;
 
 pub use blocks::Blocks;
@@ -61,8 +63,12 @@ use crate::entry::StateLimits;
 use crate::session::Gateway;
 use crate::shard::Shards;
 
-/// The version of the layout that this code writes, and the newest it reads.
-pub const IMAGE_FORMAT: u64 = 1;
+/// The newest version of the layout that this code reads, and writes where there is a membership.
+pub const IMAGE_FORMAT: u64 = 2;
+/// What is written of a state whose members are those that founded it: older programs read it, too.
+const IMAGE_FORMAT_FOUNDING: u64 = 1;
+/// Bytes of a membership at most: so much at least is not believed before it is there.
+const MEMBERSHIP_BYTES_MAX: u64 = 2 * (MEMBERS_MAX * (SEAT_BYTES_MAX + 64)) as u64;
 
 const REPLY_OK: u8 = 1;
 const REPLY_NIL: u8 = 2;
@@ -78,6 +84,7 @@ pub struct Image {
     pub(crate) digest: u64,
     pub(crate) now_ms: u64,
     pub(crate) limits: Option<StateLimits>,
+    pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) gateways: BTreeMap<SessionKey, Gateway>,
     pub(crate) clients: Clients,
     pub(crate) shards: Shards,

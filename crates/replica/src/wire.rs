@@ -39,11 +39,13 @@
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
 //! | 51 | founding, restored | origin (40: cluster id, term, index, digest), then as 48 |
 //!
-//! An entry is its term (8), its kind (1: 0 no-op, 1 data), the length of its payload (4) and the payload; its index
+//! An entry is its term (8), its kind (1: 0 no-op, 1 data, 2 membership), the length of its payload (4) and the payload; its index
 //! follows from the base.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
+use quorate_raft::{Body, Entry, Index, Membership, Message, NodeId, Payload, Position, Round, Run, Term};
 use quorate_storage::{ClusterId, Incarnation, Origin};
 
 use crate::bytes_read::{Malformed, Reader};
@@ -200,6 +202,7 @@ const FOUNDING_RESTORED: u8 = 51;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_DATA: u8 = 1;
+const ENTRY_MEMBERSHIP: u8 = 2;
 
 /// Appends the frame of `envelope` to `out`.
 pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
@@ -363,6 +366,12 @@ fn encode_entry(entry: &Entry, out: &mut BytesMut) {
             out.put_u32_le(u32::try_from(data.len()).expect("an entry is bounded far below 4 GiB"));
             out.put_slice(data);
         }
+        Payload::Membership(membership) => {
+            let bytes = membership.to_bytes();
+            out.put_u8(ENTRY_MEMBERSHIP);
+            out.put_u32_le(u32::try_from(bytes.len()).expect("a membership is bounded far below 4 GiB"));
+            out.put_slice(&bytes);
+        }
     }
 }
 
@@ -471,6 +480,10 @@ fn parse_entries(reader: &mut Reader) -> Result<Run, Malformed> {
         let payload = match kind {
             ENTRY_NOOP if payload.is_empty() => Payload::Noop,
             ENTRY_DATA => Payload::Data(payload),
+            ENTRY_MEMBERSHIP => {
+                let membership = Membership::parse(&payload).map_err(|malformed| Malformed(malformed.0))?;
+                Payload::Membership(Arc::new(membership))
+            }
             _ => return Err(Malformed("an unknown kind of entry")),
         };
         entries.push(Entry { position: Position::new(term, Index(index)), payload });

@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use quorate_raft::{Body, Entry, Index, Message, NodeId, Payload, Position, Round, Run, Term};
+use quorate_raft::{Body, Entry, Index, Membership, Message, NodeId, Payload, Position, Round, Run, Term};
 use quorate_replica::command::{Command, Condition, Seq, SessionKey};
 use quorate_replica::entry::{self, EntryPayload, Item, LoggedWrite, OnceName, StateLimits};
 use quorate_replica::machine::{Machine, Nobody};
@@ -63,21 +64,27 @@ fn an_append_on_the_wire() {
     let entries = vec![
         Entry { position: Position::new(Term(7), Index(4)), payload: Payload::Noop },
         Entry { position: Position::new(Term(7), Index(5)), payload: Payload::Data(bytes("payload")) },
+        Entry {
+            position: Position::new(Term(7), Index(6)),
+            payload: Payload::Membership(Arc::new(Membership::simple([id(1), id(2)].into_iter().collect()))),
+        },
     ];
     let run = Run::parse(Position::new(Term(6), Index(3)), entries).unwrap();
     let message = Message { term: Term(7), body: Body::Append { run, commit: Index(2) } };
     check_frame(
         PeerMessage::Raft(message),
         &expect![[r#"
-        0000  45 c6 b2 6e 77 66 55 44 33 22 11 00 ef cd ab 89  E..nwfUD3"......
-        0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
-        0020  00 00 00 00 bb aa 00 00 00 00 00 00 05 07 00 00  ................
-        0030  00 00 00 00 00 02 00 00 00 00 00 00 00 06 00 00  ................
-        0040  00 00 00 00 00 03 00 00 00 00 00 00 00 02 00 00  ................
-        0050  00 07 00 00 00 00 00 00 00 00 00 00 00 00 07 00  ................
-        0060  00 00 00 00 00 00 01 07 00 00 00 70 61 79 6c 6f  ...........paylo
-        0070  61 64                                            ad
-    "#]],
+            0000  02 49 9a ae 77 66 55 44 33 22 11 00 ef cd ab 89  .I..wfUD3"......
+            0010  67 45 23 01 01 00 00 00 00 00 00 00 02 00 00 00  gE#.............
+            0020  00 00 00 00 bb aa 00 00 00 00 00 00 05 07 00 00  ................
+            0030  00 00 00 00 00 02 00 00 00 00 00 00 00 06 00 00  ................
+            0040  00 00 00 00 00 03 00 00 00 00 00 00 00 03 00 00  ................
+            0050  00 07 00 00 00 00 00 00 00 00 00 00 00 00 07 00  ................
+            0060  00 00 00 00 00 00 01 07 00 00 00 70 61 79 6c 6f  ...........paylo
+            0070  61 64 07 00 00 00 00 00 00 00 02 17 00 00 00 01  ad..............
+            0080  02 01 00 00 00 00 00 00 00 02 00 00 00 00 00 00  ................
+            0090  00 00 00 00 00 00                                ......
+        "#]],
     );
 }
 

@@ -28,7 +28,7 @@ fn a_snapshot_whose_state_cannot_be_loaded_never_counts() {
     let last = Position::new(Term(1), Index(100));
     let theirs = Arc::new(SimDisk::new());
     let mut writer = SnapshotWriter::create(Arc::clone(&theirs) as Arc<dyn Disk>, cluster(), last).unwrap();
-    writer.block(&[2, 0, 0, 0]).unwrap();
+    writer.block(&[3, 0, 0, 0]).unwrap();
     let file = writer.finish(9).unwrap();
     let bytes = file.read_at(0, usize::MAX).unwrap();
 
@@ -38,7 +38,7 @@ fn a_snapshot_whose_state_cannot_be_loaded_never_counts() {
     assert!(matches!(news(&mut keeper), SnapshotNews::Received { bytes: 0, .. }));
     keeper.push(SnapshotJob::Store { last, offset: 0, bytes });
     let SnapshotNews::Failed { why, .. } = news(&mut keeper) else { panic!("it counts") };
-    assert!(why.contains("format 2"), "{why}");
+    assert!(why.contains("format 3"), "{why}");
     assert_eq!(snapshot::list(&*ours).unwrap(), []);
     assert_eq!(ours.names(), [""; 0], "nothing of it stays");
 }

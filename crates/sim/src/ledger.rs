@@ -31,21 +31,24 @@ impl Chain {
         let mut hash = mix(self.0 ^ mix(entry.position.term.0) ^ mix(entry.position.index.0).rotate_left(1));
         match &entry.payload {
             Payload::Noop => hash = mix(hash ^ 1),
-            Payload::Data(bytes) => {
-                let (words, rest) = bytes.as_chunks();
-                for word in words {
-                    hash = mix(hash ^ u64::from_le_bytes(*word));
-                }
-                if !rest.is_empty() {
-                    let mut word = [0; 8];
-                    word[..rest.len()].copy_from_slice(rest);
-                    hash = mix(hash ^ u64::from_le_bytes(word));
-                }
-                hash = mix(hash ^ (bytes.len() as u64) << 8);
-            }
+            Payload::Data(bytes) => hash = mix_bytes(hash, bytes),
+            Payload::Membership(membership) => hash = mix_bytes(mix(hash ^ 2), &membership.to_bytes()),
         }
         Self(hash)
     }
+}
+
+fn mix_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    for word in words {
+        hash = mix(hash ^ u64::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        hash = mix(hash ^ u64::from_le_bytes(word));
+    }
+    mix(hash ^ (bytes.len() as u64) << 8)
 }
 
 fn mix(x: u64) -> u64 {

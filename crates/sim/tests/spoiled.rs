@@ -106,7 +106,7 @@ fn a_log_that_falls_back_to_an_older_snapshot_is_refused() {
     let behind = |index: u64, entries: Vec<Entry>| {
         let base = Position::new(Term(1), Index(index));
         let hard_state = HardState { term: Term(1), vote: None };
-        Restored { hard_state, base, entries, snapshot: base }
+        Restored { hard_state, base, entries, snapshot: base, membership: None }
     };
     invariants.restarted(0, &behind(2, Vec::new())).unwrap();
     invariants.wrote(0, &write(None, vec![entry(3, 1, "c")])).unwrap();

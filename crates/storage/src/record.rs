@@ -8,7 +8,7 @@
 //! | 0 | 4 | length of the payload, without the zeros after it |
 //! | 4 | 4 | CRC-32C of: the folder's incarnation (8 bytes, not stored here), bytes 0–3, bytes 8 to the end |
 //! | 8 | 1 | kind: 1 segment header, 2 write, 3 synced marker, 4 seal |
-//! | 9 | 1 | format version, 1 |
+//! | 9 | 1 | format version: 1, or 2 of a write that holds a membership |
 //! | 10 | 2 | reserved, zeros |
 //! | 12 | 4 | CRC-32C of the record before it, 0 for the first of a log |
 //! | 16 | 8 | number of its segment |
@@ -30,19 +30,24 @@
 //! | 72 | 32 | reserved, zeros |
 //!
 //! Payload of a write: flags (1 byte: 1 = with hard state), 3 reserved, number of entries (4), term (8), vote
-//! (8), then each entry: term (8), index (8), length of its payload (4), kind (1: 1 no-op, 2 data, 3 reserved
-//! for membership), 3 reserved, payload. Payload of a seal:
+//! (8), then each entry: term (8), index (8), length of its payload (4), kind (1: 1 no-op, 2 data, 3 membership,
+//! as [`quorate_raft::Membership::to_bytes`] lays it out), 3 reserved, payload. Payload of a seal:
 //! length of the next segment's file (8). Markers have none.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_raft::{ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Payload, Position, Term};
+use quorate_raft::{
+    ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, Membership, NodeId, Payload, Position, Term,
+};
 
 use crate::identity::Incarnation;
 
-/// The version of the format that this code writes, and the newest it reads.
-pub const FORMAT_VERSION: u8 = 1;
+/// The newest version of the format that this code reads.
+pub const FORMAT_VERSION: u8 = 2;
+/// What it writes where nothing needs a newer one: then an older program reads it, too.
+const FORMAT_FIRST: u8 = 1;
 /// Bytes of one record's payload at most; a write that is larger spans several records.
 pub const RECORD_PAYLOAD_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one entry's payload at most.
@@ -67,6 +72,7 @@ const MAGIC: &[u8; 8] = b"QRTLOG\0\0";
 const FLAG_HARD_STATE: u8 = 1;
 const ENTRY_NOOP: u8 = 1;
 const ENTRY_DATA: u8 = 2;
+const ENTRY_MEMBERSHIP: u8 = 3;
 
 const _: () = assert!(RECORD_PAYLOAD_BYTES_MAX < u32::MAX as usize / 2);
 const _: () = assert!(HEADER_RECORD_BYTES.is_multiple_of(ALIGNMENT));
@@ -166,7 +172,7 @@ pub(crate) struct Encoder<'a> {
 
 impl Encoder<'_> {
     pub(crate) fn header(self, head: Head, header: &SegmentHeader) -> u32 {
-        self.record(head, 1, |payload| {
+        self.record(head, (1, FORMAT_FIRST), |payload| {
             payload.extend_from_slice(MAGIC);
             put_u64(payload, header.owner.0);
             put_u64(payload, header.segment_bytes);
@@ -178,7 +184,9 @@ impl Encoder<'_> {
     }
 
     pub(crate) fn write(self, head: Head, hard_state: Option<HardState>, entries: &[Entry]) -> u32 {
-        self.record(head, 2, |payload| {
+        let is_membership = |entry: &Entry| matches!(entry.payload, Payload::Membership(_));
+        let version = if entries.iter().any(is_membership) { FORMAT_VERSION } else { FORMAT_FIRST };
+        self.record(head, (2, version), |payload| {
             payload.extend_from_slice(&[if hard_state.is_some() { FLAG_HARD_STATE } else { 0 }, 0, 0, 0]);
             put_u32(payload, entries.len());
             put_hard_state(payload, hard_state.unwrap_or_default());
@@ -191,24 +199,28 @@ impl Encoder<'_> {
                         payload.extend_from_slice(&[ENTRY_DATA, 0, 0, 0]);
                         payload.extend_from_slice(data);
                     }
+                    Payload::Membership(membership) => {
+                        payload.extend_from_slice(&[ENTRY_MEMBERSHIP, 0, 0, 0]);
+                        payload.extend_from_slice(&membership.to_bytes());
+                    }
                 }
             }
         })
     }
 
     pub(crate) fn marker(self, head: Head) -> u32 {
-        self.record(head, 3, |_| {})
+        self.record(head, (3, FORMAT_FIRST), |_| {})
     }
 
     pub(crate) fn seal(self, head: Head, next_bytes: u64) -> u32 {
-        self.record(head, 4, |payload| put_u64(payload, next_bytes))
+        self.record(head, (4, FORMAT_FIRST), |payload| put_u64(payload, next_bytes))
     }
 
-    fn record(self, head: Head, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) -> u32 {
+    fn record(self, head: Head, (kind, version): (u8, u8), payload: impl FnOnce(&mut Vec<u8>)) -> u32 {
         let Self { owner, buffer } = self;
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 8]);
-        buffer.extend_from_slice(&[kind, FORMAT_VERSION, 0, 0]);
+        buffer.extend_from_slice(&[kind, version, 0, 0]);
         buffer.extend_from_slice(&head.previous_checksum.to_le_bytes());
         put_u64(buffer, head.segment);
         put_u64(buffer, head.number);
@@ -251,7 +263,7 @@ pub(crate) fn decode(bytes: &[u8], owner: Incarnation, segment: u64) -> Result<R
         return Err(NoRecord::Invalid);
     }
     // What follows is what some program has meant to write.
-    if whole[9] != FORMAT_VERSION {
+    if !(FORMAT_FIRST..=FORMAT_VERSION).contains(&whole[9]) {
         return Err(NoRecord::Newer { found: whole[9] });
     }
     let head = Head {
@@ -310,6 +322,11 @@ fn decode_write(payload: &[u8]) -> Result<Body, NoRecord> {
             ENTRY_NOOP if data.is_empty() => Payload::Noop,
             // A copy, so that an entry does not keep a whole segment in memory.
             ENTRY_DATA => Payload::Data(Bytes::copy_from_slice(data)),
+            ENTRY_MEMBERSHIP => {
+                let membership = Membership::parse(&Bytes::copy_from_slice(data));
+                let membership = membership.map_err(|malformed| NoRecord::Senseless(malformed.0))?;
+                Payload::Membership(Arc::new(membership))
+            }
             _ => return Err(NoRecord::Senseless("an entry of a kind that its format does not have")),
         };
         entries.push(Entry { position: position_at(fixed, 0), payload });
@@ -381,7 +398,10 @@ mod tests {
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let data = vec(any::<u8>(), 0..80).prop_map(|data| Payload::Data(Bytes::from(data)));
-        let payload = prop_oneof![Just(Payload::Noop), data];
+        let voters =
+            proptest::collection::btree_set((1..=9_u64).prop_map(|id| NodeId::new(id).unwrap()), 1..=5);
+        let membership = voters.prop_map(|voters| Payload::Membership(Arc::new(Membership::simple(voters))));
+        let payload = prop_oneof![Just(Payload::Noop), data, membership];
         vec((position(), payload).prop_map(|(position, payload)| Entry { position, payload }), 0..6)
     }
 
@@ -453,7 +473,7 @@ mod tests {
             let mut bytes = Vec::new();
             let head = Head { previous_checksum: 0, segment: 1, number: 1, synced: LogOffset::default() };
             let encoder = Encoder { owner: OWNER, buffer: &mut bytes };
-            encoder.record(head, kind, |to| to.extend_from_slice(&payload));
+            encoder.record(head, (kind, FORMAT_FIRST), |to| to.extend_from_slice(&payload));
             let _ = decode(&bytes, OWNER, 1);
         }
     }

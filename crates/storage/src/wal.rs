@@ -278,7 +278,7 @@ impl Wal {
             wal.sync()?;
         }
         let Recovered { hard_state, base, entries, .. } = recovered;
-        Ok((wal, Restored { hard_state, base, entries, snapshot: base }))
+        Ok((wal, Restored { hard_state, base, entries, snapshot: base, membership: None }))
     }
 
     /// Takes one write: hard state where it changed, and entries without a gap. If the first stands at or

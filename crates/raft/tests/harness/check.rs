@@ -1,8 +1,11 @@
 //! The invariants of Raft (thesis figure 3.2), and that no promise leaves before it is on the disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quorate_raft::{Body, Entry, HardState, Index, Message, Node, NodeId, Position, Role, Term};
+use quorate_raft::{
+    Body, Entry, HardState, Index, Membership, Message, Node, NodeId, Payload, Position, Role, Term,
+};
 
 use super::Disk;
 
@@ -28,6 +31,14 @@ impl Checker {
     pub(crate) fn on_install(&self, last: Position) {
         let known = self.committed.get(&last.index).map(|(entry, _)| entry.position);
         assert_eq!(known.unwrap_or(last), last, "a snapshot of what was never committed");
+    }
+
+    /// The last membership that was committed up to here, if it was not that of the founding.
+    pub(crate) fn membership_at(&self, index: Index) -> Option<Arc<Membership>> {
+        self.committed.range(..=index).rev().find_map(|(_, (entry, _))| match &entry.payload {
+            Payload::Membership(membership) => Some(Arc::clone(membership)),
+            Payload::Noop | Payload::Data(_) => None,
+        })
     }
 
     pub(crate) fn last_committed(&self) -> Index {

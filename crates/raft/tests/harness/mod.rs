@@ -8,10 +8,11 @@ mod check;
 pub(crate) mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use quorate_raft::{
-    Config, Effects, Entry, Envelope, Fetch, HardState, Index, Input, Limits, Message, Node, NodeId, Persist,
-    Position, ReadOutcome, ReadToken, Refusal, Restored, Term,
+    Config, Effects, Entry, Envelope, Fetch, HardState, Index, Input, Limits, Membership, Message, Node,
+    NodeId, Persist, Position, ReadOutcome, ReadToken, Refusal, Restored, Term,
 };
 
 use check::Checker;
@@ -25,6 +26,8 @@ pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
     /// The newest snapshot, a file of its own; (0, 0) without one.
     pub(crate) snapshot: Position,
+    /// What the snapshot says of the membership.
+    pub(crate) membership: Option<Arc<Membership>>,
 }
 
 impl Disk {
@@ -66,8 +69,8 @@ impl Disk {
             self.base = self.snapshot;
             self.entries.clear();
         }
-        let Self { hard_state, base, entries, snapshot } = self.clone();
-        Restored { hard_state, base, entries, snapshot }
+        let Self { hard_state, base, entries, snapshot, membership } = self.clone();
+        Restored { hard_state, base, entries, snapshot, membership }
     }
 }
 
@@ -93,6 +96,8 @@ pub(crate) struct Flight {
 pub(crate) struct Cluster {
     pub(crate) limits: Limits,
     pub(crate) seed: u64,
+    /// Who founds the group: others begin as nobody.
+    pub(crate) voters: BTreeSet<NodeId>,
     pub(crate) servers: BTreeMap<NodeId, Server>,
     pub(crate) network: VecDeque<Flight>,
     /// Links that deliver nothing, each in one direction.
@@ -130,9 +135,15 @@ pub(crate) fn test_limits() -> Limits {
 
 impl Cluster {
     pub(crate) fn new(nodes: u64, seed: u64, limits: Limits) -> Self {
+        Self::with_spares(nodes, 0, seed, limits)
+    }
+
+    /// A group of `nodes`, and servers that do not belong to it.
+    pub(crate) fn with_spares(nodes: u64, spares: u64, seed: u64, limits: Limits) -> Self {
         let mut cluster = Self {
             limits,
             seed,
+            voters: (1..=nodes).map(node_id).collect(),
             servers: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
@@ -143,7 +154,7 @@ impl Cluster {
             refused: Vec::new(),
             check: Checker::default(),
         };
-        for id in (1..=nodes).map(node_id) {
+        for id in (1..=nodes + spares).map(node_id) {
             let (disk, writes) = (Disk::default(), VecDeque::new());
             let server = Server { node: None, disk, writes, clock: 0, fetch: None, starts: 0 };
             cluster.servers.insert(id, server);
@@ -168,12 +179,12 @@ impl Cluster {
 
     /// Starts a server from what its disk holds.
     pub(crate) fn start(&mut self, id: NodeId) {
-        let voters = self.servers.keys().copied().collect();
+        let membership = Membership::simple(self.voters.clone());
         let server = self.servers.get_mut(&id).unwrap();
         assert!(server.node.is_none(), "{id} is up already");
         server.starts += 1;
         let seed = self.seed.wrapping_mul(1_000).wrapping_add(server.starts);
-        let config = Config { id, voters, limits: self.limits.clone(), seed };
+        let config = Config { id, membership, limits: self.limits.clone(), seed };
         let restored = server.disk.recover();
         let node = Node::new(config, restored);
         self.check.on_start(id, &node);
@@ -239,6 +250,7 @@ impl Cluster {
         let server = self.servers.get_mut(&id).unwrap();
         if snapshot.index > server.disk.snapshot.index {
             server.disk.snapshot = snapshot;
+            server.disk.membership = self.check.membership_at(snapshot.index);
         }
         // A write under way may rewrite what is on the disk now: the disk's log is compacted behind them, or not.
         if server.writes.is_empty() {
@@ -250,12 +262,14 @@ impl Cluster {
     /// This snapshot has come to a server, and is durable. It keeps the file only if it is of use.
     pub(crate) fn install(&mut self, id: NodeId, last: Position) {
         self.check.on_install(last);
+        let membership = self.check.membership_at(last.index);
         let server = self.servers.get_mut(&id).unwrap();
         if last.index > server.disk.snapshot.index {
             server.disk.snapshot = last;
+            server.disk.membership.clone_from(&membership);
         }
         server.fetch = None;
-        self.step(id, Input::Install { last });
+        self.step(id, Input::Install { last, membership });
     }
 
     /// Completes up to `count` writes of a node with one sync, as a disk does that takes all that wait.

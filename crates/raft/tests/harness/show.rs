@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    Body, Dropped, Effects, Entry, Envelope, Fetch, Index, Input, Node, NodeId, Payload, Position,
-    ReadOutcome, Refusal, Role, Term,
+    Body, Dropped, Effects, Entry, Envelope, Fetch, Index, Input, Membership, Node, NodeId, Payload,
+    Position, ReadOutcome, Refusal, Role, Term,
 };
 
 use super::{Cluster, Flight};
@@ -56,9 +56,31 @@ pub(crate) fn kind(body: &Body) -> &'static str {
 pub(crate) fn entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Noop => format!("{} no-op", entry.position),
+        Payload::Membership(membership) => format!("{} {}", entry.position, self::membership(membership)),
         Payload::Data(data) if data.len() > 16 => format!("{} {} bytes", entry.position, data.len()),
         Payload::Data(data) => format!("{} \"{}\"", entry.position, String::from_utf8_lossy(data)),
     }
+}
+
+/// `voters n1 n2 | leaving n1 n2 n3 | learners n4 | joining n4`.
+pub(crate) fn membership(membership: &Membership) -> String {
+    let list = |ids: &mut dyn Iterator<Item = String>| ids.collect::<Vec<_>>().join(" ");
+    let mut text = format!("voters {}", list(&mut membership.voters().iter().map(NodeId::to_string)));
+    if membership.is_joint() {
+        let _ = write!(text, " | from {}", list(&mut membership.outgoing().iter().map(NodeId::to_string)));
+    }
+    if !membership.learners().is_empty() {
+        let _ =
+            write!(text, " | learners {}", list(&mut membership.learners().iter().map(NodeId::to_string)));
+    }
+    if !membership.joining().is_empty() {
+        let name = |(id, replaced): (&NodeId, &Option<NodeId>)| match replaced {
+            Some(replaced) => format!("{id} for {replaced}"),
+            None => id.to_string(),
+        };
+        let _ = write!(text, " | joining {}", list(&mut membership.joining().iter().map(name)));
+    }
+    text
 }
 
 /// Up to four entries in full, more as a range.
@@ -98,6 +120,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
         Refusal::NotLeader { leader: None } => "not leader".to_owned(),
         Refusal::Busy => "busy".to_owned(),
         Refusal::TooLarge => "too large".to_owned(),
+        Refusal::ChangePending => "a change is pending".to_owned(),
+        Refusal::NotReady => "not ready".to_owned(),
     }
 }
 

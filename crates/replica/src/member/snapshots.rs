@@ -70,8 +70,9 @@ impl Member {
             }
             SnapshotNews::Complete { last, machine } => {
                 self.transfers.complete(last, self.uptime_ms);
+                let membership = machine.membership().cloned();
                 self.loaded = Some(machine);
-                self.step(Input::Install { last }, out);
+                self.step(Input::Install { last, membership }, out);
                 // Not installed if as much is applied here already.
                 let unused = self.loaded.take();
                 out.actions.snapshot_jobs.extend(unused.map(SnapshotJob::Forget));

@@ -6,8 +6,8 @@ use std::vec;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    IMAGE_FORMAT, Image, REPLY_INTEGER, REPLY_KEY_TOO_LARGE, REPLY_NIL, REPLY_OK, REPLY_VALUE,
-    REPLY_VALUE_TOO_LARGE,
+    IMAGE_FORMAT, IMAGE_FORMAT_FOUNDING, Image, REPLY_INTEGER, REPLY_KEY_TOO_LARGE, REPLY_NIL, REPLY_OK,
+    REPLY_VALUE, REPLY_VALUE_TOO_LARGE,
 };
 use crate::clients::{Client, ClientShard};
 use crate::command::{Reply, ReplyError, SessionKey};
@@ -105,7 +105,8 @@ fn put_keys(shard: &Shard, skip: usize, out: &mut BytesMut, enough: usize) -> us
 }
 
 fn put_head(out: &mut BytesMut, image: &Image) {
-    put_number(out, IMAGE_FORMAT);
+    let format = if image.membership.is_some() { IMAGE_FORMAT } else { IMAGE_FORMAT_FOUNDING };
+    put_number(out, format);
     out.put_u128_le(image.cluster.get());
     put_number(out, image.position.term.0);
     put_number(out, image.position.index.0);
@@ -114,6 +115,11 @@ fn put_head(out: &mut BytesMut, image: &Image) {
     out.put_u8(u8::from(image.limits.is_some()));
     for limit in image.limits.iter().flat_map(StateLimits::fields) {
         put_number(out, limit);
+    }
+    if let Some(membership) = &image.membership {
+        let bytes = membership.to_bytes();
+        put_number(out, bytes.len() as u64);
+        out.put_slice(&bytes);
     }
     for count in [image.gateways.len() as u64, image.clients.count(), image.shards.keys()] {
         put_number(out, count);

@@ -2,14 +2,16 @@
 //! several [`super::Lane`]s can load them side by side. Knows no hash table, and no thread.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use quorate_raft::{Index, Position, Term};
+use bytes::Bytes;
+use quorate_raft::{Index, Membership, Position, Term};
 use quorate_storage::ClusterId;
 
-use super::IMAGE_FORMAT;
 use super::cursor::{Cursor, Open, Stop};
 use super::lane::{self, LoadedLane};
 use super::loader::LoadError;
+use super::{IMAGE_FORMAT, IMAGE_FORMAT_FOUNDING, MEMBERSHIP_BYTES_MAX};
 use crate::command::{Seq, SessionKey};
 use crate::entry::StateLimits;
 use crate::machine::Machine;
@@ -52,11 +54,11 @@ pub struct Splitter {
     carry: Vec<u8>,
 }
 
-#[derive(Clone, Copy)]
 struct Head {
     digest: u64,
     now_ms: u64,
     limits: Option<StateLimits>,
+    membership: Option<Arc<Membership>>,
 }
 
 impl Splitter {
@@ -191,7 +193,7 @@ impl Splitter {
 
     /// What there is, is there under limits: the head says so.
     fn limits(&self) -> StateLimits {
-        self.head.and_then(|head| head.limits).unwrap_or_default()
+        self.head.as_ref().and_then(|head| head.limits).unwrap_or_default()
     }
 
     #[cfg(test)]
@@ -218,7 +220,7 @@ impl Splitter {
         };
         let machine = Machine::of_parts(
             (self.cluster, self.position),
-            (head.limits, head.now_ms),
+            (head.limits, head.now_ms, head.membership),
             self.sessions,
             lane::join(lanes),
         );
@@ -263,8 +265,9 @@ impl Splitter {
     }
 
     fn read_head(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
-        match cursor.number()? {
-            IMAGE_FORMAT => {}
+        let format = cursor.number()?;
+        match format {
+            IMAGE_FORMAT_FOUNDING..=IMAGE_FORMAT => {}
             0 => return Err(Stop::Wrong("there is no format 0")),
             found => return Err(Stop::Error(LoadError::NewerFormat { found })),
         }
@@ -291,13 +294,20 @@ impl Splitter {
             }
             _ => return Err(Stop::Wrong("its limits are neither there nor missing")),
         };
+        let membership = if format == IMAGE_FORMAT {
+            let bytes = cursor.bytes(MEMBERSHIP_BYTES_MAX, "its membership is too large")?;
+            let membership = Membership::parse(&Bytes::copy_from_slice(bytes));
+            Some(Arc::new(membership.map_err(|malformed| Stop::Wrong(malformed.0))?))
+        } else {
+            None
+        };
         let (gateways, clients, keys) = (cursor.number()?, cursor.number()?, cursor.number()?);
         if limits.is_none() && (gateways, clients, keys) != (0, 0, 0) {
             return Err(Stop::Wrong("a state that is not founded holds something"));
         }
         (self.gateways, self.clients, self.keys) = (gateways, clients, keys);
         self.expected_keys = keys.min(self.bytes / KEY_BYTES_EXPECTED);
-        self.head = Some(Head { digest, now_ms, limits });
+        self.head = Some(Head { digest, now_ms, limits, membership });
         Ok(())
     }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_raft::{Entry, Index, NodeId, Payload, Position, Term};
+use quorate_raft::{Entry, Index, Membership, NodeId, Payload, Position, Term};
 use quorate_storage::snapshot::BLOCK_BYTES_MAX;
-use quorate_storage::{ClusterId, SimDisk, SnapshotWriter};
+use quorate_storage::{ClusterId, Incarnation, SimDisk, SnapshotWriter};
 
 use super::*;
 use crate::command::{Command, Condition, Reply, Seq};
 use crate::entry::{self, LoggedWrite, RunHead};
 use crate::machine::{Machine, Nobody, Witness};
+use crate::seat::Seat;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -47,6 +48,8 @@ enum Wish {
 enum Step {
     Noop,
     OpenGateway(u64, u64),
+    /// Who votes from now on, and where the first of them is.
+    Members(u64, String),
     /// Milliseconds that pass, a server, and its commands.
     Run(u64, u64, Vec<Wish>),
 }
@@ -97,6 +100,12 @@ impl Life {
     fn step(&mut self, step: Step) -> (Entry, Told) {
         let payload = match step {
             Step::Noop => Payload::Noop,
+            Step::Members(count, address) => {
+                let id = |id| NodeId::new(id).unwrap();
+                let membership = Membership::simple((1..=count).map(id).collect());
+                let seat = Seat { incarnation: Incarnation(count), address: address.into() };
+                Payload::Membership(Arc::new(membership.with_seat(id(1), seat.to_bytes())))
+            }
             Step::OpenGateway(node, start) => {
                 let item = entry::open_gateway(NodeId::new(node).unwrap(), start, 1);
                 Payload::Data(entry::batch(self.now_ms, &[item]))
@@ -177,6 +186,7 @@ fn check_equal(one: &Machine, other: &Machine) {
     assert_eq!(one.digest(), other.digest());
     assert_eq!((one.applied_position(), one.now_ms()), (other.applied_position(), other.now_ms()));
     assert_eq!(one.limits(), other.limits());
+    assert_eq!(one.membership(), other.membership());
     let counts = |machine: &Machine| {
         let (sessions, shards) = (machine.sessions(), machine.shards());
         (sessions.clients(), sessions.next_deadline_ms(), shards.keys(), shards.data_bytes())
@@ -222,6 +232,7 @@ fn any_wish() -> impl Strategy<Value = Wish> {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Noop),
+        1 => (1u64..5, "[a-z.:]{0,20}").prop_map(|(count, address)| Step::Members(count, address)),
         2 => (1u64..4, any::<u64>()).prop_map(|(node, start)| Step::OpenGateway(node, start)),
         8 => (0u64..150, 1u64..4, proptest::collection::vec(any_wish(), 0..6))
             .prop_map(|(ms, node, wishes)| Step::Run(ms, node, wishes)),
@@ -383,8 +394,8 @@ fn an_error_says_what_and_where() {
     let text = load_at(elsewhere, blocks.iter().map(|block| &block[..])).err().unwrap().to_string();
     assert!(text.contains("at 5@1") && text.contains("at 6@1"), "{text}");
 
-    let newer = load_at(position, [&[2][..]]).err().unwrap();
-    assert_eq!(newer, LoadError::NewerFormat { found: 2 });
+    let newer = load_at(position, [&[3][..]]).err().unwrap();
+    assert_eq!(newer, LoadError::NewerFormat { found: 3 });
 }
 
 fn put_number_to(bytes: &mut Vec<u8>, number: u64) {

@@ -92,7 +92,13 @@ fn restored(backups: &[&[u8]]) -> Cluster {
             Identity { origin: Some(origin), ..Identity::new(id(number), Incarnation(200 + number)) };
         let position: Position = file.position();
         let hard_state = HardState { term: position.term, vote: None };
-        let log = Restored { hard_state, base: position, entries: Vec::new(), snapshot: position };
+        let log = Restored {
+            hard_state,
+            base: position,
+            entries: Vec::new(),
+            snapshot: position,
+            membership: None,
+        };
         cluster.start_on(backups.len() as u64, identity, log, SimDisk::new(), Some(machine));
     }
     cluster

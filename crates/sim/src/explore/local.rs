@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Body, Config, DropReason, Effects, Entry, Envelope, HardState, Input, Limits, Message, Node, NodeId,
-    Payload, Persist, Position, ReadOutcome, ReadToken, Restored, Role, Round,
+    Body, Config, DropReason, Effects, Entry, Envelope, HardState, Input, Limits, Membership, Message, Node,
+    NodeId, Payload, Persist, Position, ReadOutcome, ReadToken, Restored, Role, Round,
 };
 
 use super::{Bounds, Sabotage};
@@ -79,7 +79,7 @@ impl Disk {
             self.entries.clear();
         }
         let Self { hard_state, base, entries, snapshot } = self.clone();
-        Restored { hard_state, base, entries, snapshot }
+        Restored { hard_state, base, entries, snapshot, membership: None }
     }
 }
 
@@ -144,7 +144,8 @@ impl Local {
             reads_waiting_max: 4,
         };
         let voters = (0..NODES).map(node_id).collect();
-        let node = Node::new(Config { id, voters, limits, seed: 0 }, disk.recover());
+        let node =
+            Node::new(Config { id, membership: Membership::simple(voters), limits, seed: 0 }, disk.recover());
         Self { node, disk, pending: VecDeque::new(), fetched: None }
     }
 
@@ -196,7 +197,7 @@ impl Local {
                 if last.index > local.disk.snapshot.index {
                     local.disk.snapshot = last;
                 }
-                local.steps([Input::Install { last }], sabotage)
+                local.steps([Input::Install { last, membership: None }], sabotage)
             }
         }
     }
@@ -382,6 +383,7 @@ pub(super) fn push_entries(words: &mut Vec<u64>, entries: &[Entry]) {
             Payload::Noop => u64::MAX,
             // Proposals here are one byte.
             Payload::Data(data) => data.first().copied().map_or(0, u64::from),
+            Payload::Membership(_) => unreachable!("nobody changes the membership here"),
         });
     }
 }

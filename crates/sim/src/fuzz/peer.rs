@@ -69,7 +69,13 @@ fn some_log() -> Restored {
         .zip(payloads)
         .map(|(index, (term, payload))| Entry { position: Position::new(Term(term), Index(index)), payload });
     let hard_state = HardState { term: Term(2), vote: Some(id(2)) };
-    Restored { hard_state, base: Position::ZERO, entries: entries.collect(), snapshot: Position::ZERO }
+    Restored {
+        hard_state,
+        base: Position::ZERO,
+        entries: entries.collect(),
+        snapshot: Position::ZERO,
+        membership: None,
+    }
 }
 
 impl Server {

@@ -60,7 +60,12 @@ fn go_on(disk: &SimDisk, folder: Folder) {
     let Folder { mut wal, restored, lock, .. } = folder;
     let voters = founding().iter().map(|member| member.id).collect();
     let limits = Config::default_limits();
-    let config = quorate_raft::Config { id: node_id(1), voters, limits, seed: 1 };
+    let config = quorate_raft::Config {
+        id: node_id(1),
+        membership: quorate_raft::Membership::simple(voters),
+        limits,
+        seed: 1,
+    };
     let node = Node::new(config, restored.clone());
     let Ok(entry) = next_entry(node.last(), restored.hard_state.term) else { return };
     let HardState { term, vote } = restored.hard_state;

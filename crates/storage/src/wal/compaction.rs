@@ -109,7 +109,7 @@ impl Wal {
             self.append(Some(HardState { term: snapshot.term, vote: None }), &[])?;
         }
         self.reset_to(snapshot)?;
-        *restored = Restored { hard_state: self.hard_state, base: snapshot, entries: Vec::new(), snapshot };
+        *restored = Restored { hard_state: self.hard_state, base: snapshot, snapshot, ..Restored::default() };
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use quorate_raft::{
-    Body, Config, Effects, Entry, HardState, Input, Limits, Message, Node, NodeId, Payload, Persist,
-    Position, Role, Term,
+    Body, Config, Effects, Entry, HardState, Input, Limits, Membership, Message, Node, NodeId, Payload,
+    Persist, Position, Role, Term,
 };
 use quorate_replica::replica::{Config as ReplicaConfig, DiskWrite, TICK_MS};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
@@ -177,7 +177,12 @@ impl Cluster {
         self.crash(server);
         let voters = (0..self.count()).map(node_id).collect();
         let limits = self.limits.clone();
-        let config = Config { id: node_id(server), voters, limits, seed: self.prng.draw() };
+        let config = Config {
+            id: node_id(server),
+            membership: Membership::simple(voters),
+            limits,
+            seed: self.prng.draw(),
+        };
         let place = &mut self.servers[server];
         let restored = place.recover();
         self.invariants.restarted(server, &restored)?;
@@ -452,7 +457,7 @@ impl Cluster {
             place.digest.wrapping_mul(0x0100_0000_01B3).wrapping_add(position.0 << 40 ^ position.1);
         let command = match &entry.payload {
             Payload::Data(command) => Some(command),
-            Payload::Noop => None,
+            Payload::Noop | Payload::Membership(_) => None,
         };
         place.applied.extend(command.cloned());
         if self.commands_upto.len() as u64 == position.1 {

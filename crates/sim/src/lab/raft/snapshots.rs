@@ -113,7 +113,13 @@ impl Server {
         }
         (self.applied, self.digest) =
             newest.map_or((Vec::new(), 0), |newest| (newest.commands, newest.digest));
-        Restored { hard_state: self.hard_state, base: self.base, entries: self.entries.clone(), snapshot }
+        Restored {
+            hard_state: self.hard_state,
+            base: self.base,
+            entries: self.entries.clone(),
+            snapshot,
+            membership: None,
+        }
     }
 
     /// The last position on the disk.
@@ -188,7 +194,7 @@ impl Cluster {
             };
         }
         shelf.fetching.take_if(|(fetch, _)| fetch.last == position);
-        self.step(server, Input::Install { last: position })?;
+        self.step(server, Input::Install { last: position, membership: None })?;
         let is_in_use = self.node(server).is_some_and(|node| node.snapshot() == position);
         if is_in_use { self.compact(server, position) } else { Ok(()) }
     }
