@@ -1,7 +1,7 @@
 //! The server without its shell: [`Replica::step`] takes what has happened and says what is owed for it.
 //! Knows no socket, no clock, no thread, no file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quorate_raft::{Entry, HardState, Index, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
@@ -511,7 +511,6 @@ impl Replica {
         let Stage::Founding { restored, machine, .. } = &mut self.stage else { return };
         let cluster = self.identity.cluster().expect("a member of no cluster");
         self.outbox.cluster = Some(cluster);
-        let voters: BTreeSet<NodeId> = self.identity.founding.iter().map(|member| member.id).collect();
         let (restored, machine) = (std::mem::take(restored), machine.take());
         // The file is the old cluster's as long as no snapshot of the new one has taken its place.
         let is_restored = machine.as_ref().is_some_and(|machine| machine.cluster() != cluster);
