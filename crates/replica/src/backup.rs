@@ -197,6 +197,11 @@ impl Backups {
         self.asked.retain(|asked| asked.to != to);
     }
 
+    /// Takes out who waits for a beginning.
+    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = (ConnectionId, u64)> {
+        self.asked.drain(..).map(|asked| asked.to)
+    }
+
     /// Begins one that holds everything up to `floor`; returns its number.
     pub(crate) fn begin(&mut self, floor: Index, now_ms: u64) -> u64 {
         self.last += 1;

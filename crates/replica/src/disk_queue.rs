@@ -148,7 +148,7 @@ fn is_empty(write: &DiskWrite) -> bool {
 #[cfg(test)]
 mod tests {
     use quorate_raft::{Entry, NodeId, Payload, Term};
-    use quorate_storage::Incarnation;
+    use quorate_storage::{Incarnation, Start};
 
     use super::*;
     use crate::wire::{PeerEnvelope, PeerMessage};
@@ -159,6 +159,7 @@ mod tests {
             from: NodeId::new(1).unwrap(),
             to: NodeId::new(2).unwrap(),
             incarnation: Incarnation(number),
+            start: Start::default(),
             message: PeerMessage::Refused { incarnation: Incarnation(1), known: Incarnation(2) },
         }
     }

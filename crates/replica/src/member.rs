@@ -327,7 +327,9 @@ impl Member {
             PeerMessage::ReadIndex { .. }
             | PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
-            | PeerMessage::Refused { .. } => {}
+            | PeerMessage::Refused { .. }
+            | PeerMessage::Outdated { .. }
+            | PeerMessage::Started => {}
         }
     }
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Entry, HardState, Index, NodeId, Position, Restored, WriteId};
-use quorate_storage::{ClusterId, Identity, Incarnation, Origin};
+use quorate_storage::{ClusterId, Identity, Incarnation, Origin, Start, Starts};
 
+use crate::backup::BackupNews;
 use crate::checks::Agreement;
 use crate::command::{Operation, Reply, ReplyError};
 use crate::founding::Founding;
@@ -17,10 +18,13 @@ use crate::status::Status;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::versions::{Greeted, Programs};
 use crate::wire::{PeerEnvelope, PeerMessage};
+use hearing::Hearing;
 
 mod config;
+mod hearing;
 mod members;
 mod routes;
+mod who;
 
 pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
 
@@ -70,6 +74,8 @@ pub enum Event {
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
     IdentityStored,
+    /// The starts of [`Actions::store_starts`] are synced.
+    StartsStored,
     /// Somebody wants a snapshot of what is applied now.
     TakeSnapshot,
     /// What became of one of [`Actions::snapshot_jobs`].
@@ -111,6 +117,8 @@ pub struct Actions {
     pub snapshot_jobs: Vec<SnapshotJob>,
     /// Store this identity, synced, then step [`Event::IdentityStored`].
     pub store_identity: Option<Identity>,
+    /// Store these starts of others, synced, then step [`Event::StartsStored`].
+    pub store_starts: Option<Starts>,
     /// Tell clients.
     pub answers: Vec<Answer>,
     /// Say these to the operator.
@@ -175,7 +183,7 @@ pub enum Standing {
         /// What differs, and what to do.
         why: String,
     },
-    /// The others know this id under another incarnation: it votes for nothing and acknowledges nothing.
+    /// The others know this id under another incarnation, or a later start of its folder: it votes for nothing and acknowledges nothing.
     Refused {
         /// What happened and what to do.
         why: String,
@@ -186,6 +194,7 @@ pub enum Standing {
 pub struct Replica {
     config: Config,
     identity: Identity,
+    hearing: Hearing,
     stage: Stage,
     ticks: u64,
     now_ms: u64,
@@ -210,7 +219,7 @@ enum Stage {
         /// The identity that is on its way to the disk.
         storing: Option<Identity>,
     },
-    /// The cluster knows this id under another incarnation.
+    /// The cluster knows this id under another incarnation, or a later start of its folder.
     Refused { why: String },
     /// Votes and serves.
     Member(Box<Member>),
@@ -219,17 +228,22 @@ enum Stage {
 /// Ticks between two announcements of a member that is not founded.
 const ANNOUNCE_TICKS: u64 = 10;
 
+/// Ticks between two words of a member that tell of its start and nothing else.
+const STARTED_TICKS: u64 = 100;
+
 /// What to send, under which name.
 pub(crate) struct Outbox {
     pub(crate) id: NodeId,
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) incarnation: Incarnation,
+    pub(crate) start: Start,
     pub(crate) actions: Actions,
 }
 
 impl Outbox {
     pub(crate) fn envelope(&self, to: NodeId, message: PeerMessage) -> PeerEnvelope {
-        PeerEnvelope { cluster: self.cluster, from: self.id, to, incarnation: self.incarnation, message }
+        let Self { cluster, id: from, incarnation, start, .. } = *self;
+        PeerEnvelope { cluster, from, to, incarnation, start, message }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
@@ -247,14 +261,15 @@ impl Outbox {
 }
 
 impl Replica {
-    /// A server on a data folder that holds this identity and this log, both durable, and the state of the snapshot that
-    /// the log goes on from, if there is one.
+    /// A server on a data folder that holds this identity, these starts of others and this log, all durable, and the state
+    /// of the snapshot that the log goes on from, if there is one.
     ///
     /// # Panics
     /// If that state is not at `restored.snapshot`: they are of one folder.
     pub fn new(
         config: Config,
         identity: Identity,
+        starts: Starts,
         restored: Restored,
         machine: Option<Box<Machine>>,
         now_ms: u64,
@@ -265,6 +280,7 @@ impl Replica {
             id: config.id,
             cluster: identity.cluster(),
             incarnation: identity.incarnation,
+            start: Start { number: identity.start_number, draw: config.start },
             actions: Actions::default(),
         };
         let own = (config.id, identity.incarnation);
@@ -273,6 +289,7 @@ impl Replica {
         let mut replica = Self {
             config,
             identity,
+            hearing: Hearing::new(starts),
             stage,
             ticks: 0,
             now_ms,
@@ -300,19 +317,29 @@ impl Replica {
                 Event::Tick => self.tick(),
                 Event::Peer(envelope) => self.receive(envelope),
                 Event::IdentityStored => self.identity_stored(),
+                Event::StartsStored => {
+                    self.hearing.stored_now().into_iter().for_each(|envelope| self.receive(envelope));
+                }
                 Event::Request(mut request) => {
                     self.inform_members(&mut request);
                     match &mut self.stage {
                         Stage::Member(member) => member.request(request, &mut self.outbox),
-                        Stage::Founding { .. } | Stage::Refused { .. } => self.refuse(&request),
+                        Stage::Founding { .. } | Stage::Refused { .. } => {
+                            self.refuse((request.connection, request.tag));
+                        }
                     }
                 }
                 Event::Disconnected(connection) => {
                     self.with_member(|member, _| member.disconnected(connection));
                 }
-                Event::LinkUp(node) => self.with_member(|member, _| member.link_up(node)),
                 Event::Greeted(greeted) => self.programs.note(greeted),
+                Event::LinkUp(node) => self.link_up(node),
                 Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
+                Event::Snapshot(SnapshotNews::Backup(BackupNews::Read { to, .. }))
+                    if self.member().is_none() =>
+                {
+                    self.refuse(to);
+                }
                 Event::Snapshot(news) => self.with_member(|member, out| member.snapshot_news(news, out)),
                 Event::DiskSpace(space) => self.with_member(|member, out| member.disk_space(space, out)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
@@ -391,7 +418,12 @@ impl Replica {
     fn tick(&mut self) {
         self.ticks += 1;
         match &mut self.stage {
-            Stage::Member(member) => member.tick(self.now_ms, &mut self.outbox),
+            Stage::Member(member) => {
+                member.tick(self.now_ms, &mut self.outbox);
+                if self.ticks % STARTED_TICKS == 1 {
+                    self.tell_start();
+                }
+            }
             Stage::Founding { founding, .. } if self.ticks % ANNOUNCE_TICKS == 1 => {
                 let seen = founding.seen();
                 for to in self.config.members.iter().filter(|to| **to != self.config.id) {
@@ -403,17 +435,11 @@ impl Replica {
         }
     }
 
-    /// Every message passes here: who speaks, for which cluster, with which folder.
-    fn receive(&mut self, envelope: PeerEnvelope) {
-        let PeerEnvelope { cluster, from, to, incarnation, message } = envelope;
-        if to != self.config.id || from == to || !self.config.members.contains(&from) {
-            self.dropped_messages += 1;
-            return;
-        }
+    /// A message of a process that is believed to be one of its folder.
+    fn take(&mut self, envelope: PeerEnvelope) {
+        let PeerEnvelope { cluster, from, incarnation, message, .. } = envelope;
         match message {
             PeerMessage::Founding { origin, seen } => self.on_founding((from, incarnation), origin, seen),
-            PeerMessage::Founded { members } => self.on_founded(&members),
-            PeerMessage::Refused { incarnation, known } => self.on_refused(from, incarnation, known),
             message @ (PeerMessage::Raft(_)
             | PeerMessage::Forward { .. }
             | PeerMessage::ReadIndex { .. }
@@ -430,6 +456,10 @@ impl Replica {
                     self.dropped_messages += 1;
                 }
             }
+            // These say who the sender takes this server for, and are looked at before.
+            PeerMessage::Founded { .. } | PeerMessage::Refused { .. } | PeerMessage::Outdated { .. } => {}
+            // It was heard, and says no more.
+            PeerMessage::Started => {}
         }
     }
 
@@ -531,7 +561,7 @@ impl Replica {
         self.identity.founding.iter().find(|member| member.id == id).map(|member| member.incarnation)
     }
 
-    fn refuse(&mut self, request: &Request) {
+    fn refuse(&mut self, (connection, tag): (ConnectionId, u64)) {
         let why = match &self.stage {
             Stage::Refused { why } => why.clone(),
             Stage::Founding { founding, .. } => match founding.conflict() {
@@ -545,6 +575,6 @@ impl Replica {
             Stage::Member(_) => String::new(),
         };
         let reply = Reply::Error(ReplyError::NotServing(why));
-        self.outbox.actions.answers.push(Answer { connection: request.connection, tag: request.tag, reply });
+        self.outbox.actions.answers.push(Answer { connection, tag, reply });
     }
 }

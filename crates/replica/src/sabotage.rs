@@ -37,6 +37,8 @@ pub enum Bug {
     FloorTooHigh,
     /// A server on an empty folder takes part under a known id.
     TakesEmptyFolders,
+    /// A server on an older copy of its folder is heard as if it remembered.
+    TakesOlderFolders,
     /// A backup is begun of whatever is applied, without a read index.
     BackupWithoutRound,
     /// A snapshot does not hold the sessions.

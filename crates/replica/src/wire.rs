@@ -9,8 +9,9 @@
 //! | 20 | 8 | sender |
 //! | 28 | 8 | addressee |
 //! | 36 | 8 | sender's incarnation |
-//! | 44 | 1 | kind of message |
-//! | 45 | | its fields |
+//! | 44 | 16 | sender's start: number (8), draw (8) |
+//! | 60 | 1 | kind of message |
+//! | 61 | | its fields |
 //!
 //! and a message is one of
 //!
@@ -37,6 +38,8 @@
 //! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
 //! | 49 | founded | likewise |
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
+//! | 52 | outdated | start refused (16), start known (16) |
+//! | 53 | started | |
 //! | 51 | founding, restored | origin (40: cluster id, term, index, digest), then as 48 |
 //!
 //! An entry is its term (8), its kind (1: 0 no-op, 1 data, 2 membership), the length of its payload (4) and the payload; its index
@@ -46,7 +49,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::{Body, Entry, Index, Membership, Message, NodeId, Payload, Position, Round, Run, Term};
-use quorate_storage::{ClusterId, Incarnation, Origin};
+use quorate_storage::{ClusterId, Incarnation, Origin, Start};
 
 use crate::bytes_read::{Malformed, Reader};
 use crate::shortage::{parse_room, put_room};
@@ -70,6 +73,8 @@ pub struct PeerEnvelope {
     pub to: NodeId,
     /// The incarnation of the sender's data folder.
     pub incarnation: Incarnation,
+    /// The sender's process on that folder.
+    pub start: Start,
     /// What it says.
     pub message: PeerMessage,
 }
@@ -142,6 +147,15 @@ pub enum PeerMessage {
         /// Ids and incarnations, ascending by id.
         members: Vec<(NodeId, Incarnation)>,
     },
+    /// My process runs: its start is in the head of this as of every message. Whoever hears it knows older copies of my folder.
+    Started,
+    /// Your process runs on an older copy of your data folder: I have heard a later one of the same incarnation.
+    Outdated {
+        /// The start that is refused.
+        start: Start,
+        /// The start that was heard.
+        known: Start,
+    },
     /// You are not who you say: the cluster knows your id under another incarnation.
     Refused {
         /// The incarnation that is refused.
@@ -168,7 +182,7 @@ pub struct DiskRoom {
 pub const PEER_FRAME_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of a frame before the fields of its message.
-const HEAD_BYTES: usize = 45;
+const HEAD_BYTES: usize = 61;
 /// Bytes of a message's fields, entries and members not counted: an append has most.
 const FIXED_FIELDS_BYTES_MAX: usize = 8 + 8 + 16 + 4;
 /// Bytes of an entry besides its payload.
@@ -199,6 +213,8 @@ const FOUNDING: u8 = 48;
 const FOUNDED: u8 = 49;
 const REFUSED: u8 = 50;
 const FOUNDING_RESTORED: u8 = 51;
+const OUTDATED: u8 = 52;
+const STARTED: u8 = 53;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_DATA: u8 = 1;
@@ -213,6 +229,7 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
     out.put_u64_le(envelope.from.get());
     out.put_u64_le(envelope.to.get());
     out.put_u64_le(envelope.incarnation.0);
+    encode_start(envelope.start, out);
     match &envelope.message {
         PeerMessage::Raft(message) => encode_raft(message, out),
         PeerMessage::Forward { items } => {
@@ -272,13 +289,19 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(incarnation.0);
             out.put_u64_le(known.0);
         }
+        PeerMessage::Started => out.put_u8(STARTED),
+        PeerMessage::Outdated { start, known } => {
+            out.put_u8(OUTDATED);
+            encode_start(*start, out);
+            encode_start(*known, out);
+        }
     }
     let checksum = crc32c::crc32c(&out[start + 4..]);
     out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// How many bytes the fields of a message take at most.
-fn fields_bytes(message: &PeerMessage) -> usize {
+pub(crate) fn fields_bytes(message: &PeerMessage) -> usize {
     match message {
         PeerMessage::Raft(Message { body: Body::Append { run, .. }, .. }) => {
             let entries = run.entries().iter().map(|entry| ENTRY_HEAD_BYTES + entry.payload.len());
@@ -295,7 +318,9 @@ fn fields_bytes(message: &PeerMessage) -> usize {
         | PeerMessage::ReadIndexReply { .. }
         | PeerMessage::FetchSnapshot { .. }
         | PeerMessage::CheckReport { .. }
-        | PeerMessage::Refused { .. } => FIXED_FIELDS_BYTES_MAX,
+        | PeerMessage::Refused { .. }
+        | PeerMessage::Outdated { .. }
+        | PeerMessage::Started => FIXED_FIELDS_BYTES_MAX,
     }
 }
 
@@ -349,6 +374,11 @@ fn encode_raft(message: &Message, out: &mut BytesMut) {
     }
 }
 
+fn encode_start(start: Start, out: &mut BytesMut) {
+    out.put_u64_le(start.number);
+    out.put_u64_le(start.draw);
+}
+
 fn encode_position(position: Position, out: &mut BytesMut) {
     out.put_u64_le(position.term.0);
     out.put_u64_le(position.index.0);
@@ -397,6 +427,7 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
     let from = parse_node(&mut reader)?;
     let to = parse_node(&mut reader)?;
     let incarnation = Incarnation(reader.u64()?);
+    let start = parse_start(&mut reader)?;
     let message = match reader.u8()? {
         FORWARD => {
             let rest = reader.rest();
@@ -436,10 +467,14 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             incarnation: Incarnation(reader.u64()?),
             known: Incarnation(reader.u64()?),
         },
+        STARTED => PeerMessage::Started,
+        OUTDATED => {
+            PeerMessage::Outdated { start: parse_start(&mut reader)?, known: parse_start(&mut reader)? }
+        }
         kind => PeerMessage::Raft(parse_raft(kind, &mut reader)?),
     };
     reader.end()?;
-    Ok(PeerEnvelope { cluster, from, to, incarnation, message })
+    Ok(PeerEnvelope { cluster, from, to, incarnation, start, message })
 }
 
 fn parse_raft(kind: u8, reader: &mut Reader) -> Result<Message, Malformed> {
@@ -493,6 +528,10 @@ fn parse_entries(reader: &mut Reader) -> Result<Run, Malformed> {
 
 fn parse_node(reader: &mut Reader) -> Result<NodeId, Malformed> {
     NodeId::new(reader.u64()?).ok_or(Malformed("a node id of 0"))
+}
+
+fn parse_start(reader: &mut Reader) -> Result<Start, Malformed> {
+    Ok(Start { number: reader.u64()?, draw: reader.u64()? })
 }
 
 fn parse_position(reader: &mut Reader) -> Result<Position, Malformed> {

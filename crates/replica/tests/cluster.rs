@@ -17,11 +17,13 @@ use quorate_replica::transfer::SnapshotJob;
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_replica::{Actions, Answer, Config, ConnectionId, Event, Machine, Replica, Request, Standing};
-use quorate_storage::{Identity, Incarnation, SimDisk};
+use quorate_storage::{Identity, Incarnation, SimDisk, Start, Starts};
 
 struct Server {
     replica: Replica,
     identity: Identity,
+    /// What names its process.
+    start: Start,
     disk: VecDeque<DiskWrite>,
     log: Restored,
     answers: Vec<Answer>,
@@ -35,6 +37,8 @@ struct Server {
 
 struct Cluster {
     servers: BTreeMap<NodeId, Server>,
+    /// What each has stored of the starts of others.
+    heard: BTreeMap<NodeId, Starts>,
     network: VecDeque<PeerEnvelope>,
     cut: BTreeSet<NodeId>,
     /// Servers whose disk syncs nothing.
@@ -67,6 +71,7 @@ impl Cluster {
     fn configured(size: u64, configure: fn(&mut Config)) -> Self {
         let mut cluster = Self {
             servers: BTreeMap::new(),
+            heard: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
             stopped: BTreeSet::new(),
@@ -97,15 +102,20 @@ impl Cluster {
         machine: Option<Box<Machine>>,
     ) {
         self.starts += 1;
+        let identity = identity.started();
         let node = identity.node;
+        let start = Start { number: identity.start_number, draw: self.starts };
+        let heard = self.heard.entry(node).or_default().clone();
         let members = (1..=size).map(id).collect();
         let mut config = Config::new(node, members, self.starts, self.starts);
         (config.log_bytes_max, config.log_tail_bytes, config.snapshot_chunk_bytes) = self.bytes_max;
         (self.configure)(&mut config);
-        let (replica, actions) = Replica::new(config, identity.clone(), log.clone(), machine, self.now_ms);
+        let (replica, actions) =
+            Replica::new(config, identity.clone(), heard, log.clone(), machine, self.now_ms);
         let server = Server {
             replica,
             identity,
+            start,
             disk: VecDeque::new(),
             log,
             answers: Vec::new(),
@@ -116,6 +126,11 @@ impl Cluster {
         };
         self.servers.insert(node, server);
         self.perform(node, actions);
+    }
+
+    /// The process that runs now, or for a server that there is none of, any.
+    fn start_of(&self, node: NodeId) -> Start {
+        self.servers.get(&node).map_or(Start { number: 1, draw: 1 }, |server| server.start)
     }
 
     fn step(&mut self, node: NodeId, event: Event) {
@@ -140,6 +155,10 @@ impl Cluster {
         if let Some(identity) = actions.store_identity {
             server.identity = identity;
             self.step(node, Event::IdentityStored);
+        }
+        if let Some(starts) = actions.store_starts {
+            self.heard.insert(node, starts);
+            self.step(node, Event::StartsStored);
         }
         if let Some(Compaction { snapshot, through }) = actions.compact {
             // Writes that are under way come first, as on a disk.
@@ -628,5 +647,7 @@ mod checks;
 mod impostors;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/older_folders.rs"]
+mod older_folders;
 #[path = "cluster/snapshots.rs"]
 mod snapshots;

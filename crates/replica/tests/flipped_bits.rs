@@ -15,7 +15,7 @@ use quorate_replica::machine::Nobody;
 use quorate_storage::snapshot::file_name;
 use quorate_storage::{
     ClusterId, Disk, Folder, FolderConfig, FolderError, Identity, Incarnation, Member, Outcome, SimDisk,
-    SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter, identity, verify,
+    SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter, Start, Starts, identity, verify,
 };
 
 /// Bits of each kind of file.
@@ -76,7 +76,9 @@ fn write_snapshot(disk: &SimDisk, machine: &Machine) {
 /// What a start makes of a folder.
 #[derive(Clone, Debug, PartialEq)]
 struct Recovered {
+    /// As if no start were counted: a second one finds another number.
     identity: Identity,
+    starts: Starts,
     hard_state: HardState,
     entries: Vec<Entry>,
     /// Of the newest snapshot and all entries behind it.
@@ -99,6 +101,11 @@ fn original(is_marked: bool) -> Original {
     identity::store(&disk, &Identity::new(node(), Incarnation(101))).unwrap();
     let Folder { identity, mut wal, .. } = Folder::open(Arc::new(disk.clone()), &config()).unwrap();
     identity::store(&disk, &identity.founded(&members())).unwrap();
+    let mut starts = Starts::default();
+    for Member { id, incarnation } in members() {
+        assert!(starts.hear((id, incarnation), Start { number: 7, draw: 8 }, |_, _| true));
+    }
+    starts.store(&disk).unwrap();
     let mut machine = Machine::new(cluster(), 1);
     for number in 1..=LAST.0 {
         let entry = entry_at(Index(number));
@@ -164,14 +171,15 @@ fn recover(disk: &SimDisk, sent: &Bytes) -> Result<(Recovered, u64), FolderError
         Ok(())
     };
     let folder = Folder::open_loading(Arc::new(disk.clone()), &config(), &mut load, &mut |_, _| {})?;
-    let Folder { identity, restored: Restored { hard_state, entries, .. }, .. } = folder;
+    let Folder { identity, starts, restored: Restored { hard_state, entries, .. }, .. } = folder;
+    let identity = Identity { start_number: 0, ..identity };
     let mut machine = machine.expect("there is a snapshot");
     for entry in entries.iter().filter(|entry| entry.position.index > NEWEST.index) {
         machine.apply(entry, &mut Nobody).unwrap();
     }
     let digest = machine.digest();
     let (received, resumed_at) = go_on_receiving(disk, sent);
-    Ok((Recovered { identity, hard_state, entries, digest, received }, resumed_at))
+    Ok((Recovered { identity, starts, hard_state, entries, digest, received }, resumed_at))
 }
 
 /// As a server does: asks for what is missing until all is there.
@@ -306,6 +314,7 @@ fn a_flipped_bit_is_found_or_has_no_effect() {
         one("snapshot being taken", &taken),
         one("lock", "lock"),
         Kind { judge: &backup, ..one("backup", BACKUP) },
+        one("starts", "starts"),
     ];
     println!(
         "| file | files | detected | without effect | detected when needed | taken for a torn tail | wrong data |"
@@ -323,7 +332,9 @@ fn a_flipped_bit_is_found_or_has_no_effect() {
     for (kind, seen) in kinds.iter().zip(&seen) {
         let [detected, without_effect, when_needed, torn] = *seen;
         let is_as_documented = match kind.name {
-            "identity" | "newest snapshot" | "snapshot being received" | "backup" => detected == FLIPS,
+            "identity" | "starts" | "newest snapshot" | "snapshot being received" | "backup" => {
+                detected == FLIPS
+            }
             "older snapshot" => when_needed == FLIPS,
             "snapshot being taken" | "lock" => without_effect == FLIPS,
             NOT_MARKED => when_needed == 0,

@@ -11,7 +11,7 @@ use quorate_raft::WriteId;
 use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::replica::{Compaction, DiskSpace, DiskWrite};
 use quorate_replica::wire::PeerEnvelope;
-use quorate_storage::{Disk, DiskError, Identity, Wal, WriteError, identity};
+use quorate_storage::{Disk, DiskError, Identity, Starts, Wal, WriteError, identity};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// After so long without a write the log is marked as synced: rot of its end is told from a torn tail then.
@@ -36,6 +36,7 @@ const _: () = assert!(MARK_AFTER.as_millis() < PREPARE_AFTER.as_millis());
 enum Job {
     Write(DiskWrite),
     StoreIdentity(Identity),
+    StoreStarts(Starts),
     Compact(Compaction),
 }
 
@@ -51,6 +52,8 @@ pub(crate) enum Done {
     },
     /// The identity is synced.
     IdentityStored,
+    /// The starts of others are synced.
+    StartsStored,
     /// So much room there is.
     Looked(DiskSpace),
     /// The disk failed, with a sentence. Nothing after what was reported before is durable.
@@ -75,8 +78,17 @@ impl DiskThread {
         let (jobs, waiting) = mpsc::channel();
         let (report, done) = unbounded_channel();
         let queue = DiskQueue::default();
-        let mut writer =
-            Writer { folder, disk, wal, jobs: waiting, report, queue, storing: None, told: None };
+        let mut writer = Writer {
+            folder,
+            disk,
+            wal,
+            jobs: waiting,
+            report,
+            queue,
+            storing: None,
+            storing_starts: None,
+            told: None,
+        };
         let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || writer.run())?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread) })
     }
@@ -89,6 +101,11 @@ impl DiskThread {
     /// Queues the identity behind all writes before it.
     pub(crate) fn store_identity(&self, identity: Identity) {
         self.submit(Job::StoreIdentity(identity));
+    }
+
+    /// Queues the starts of others behind all writes before them.
+    pub(crate) fn store_starts(&self, starts: Starts) {
+        self.submit(Job::StoreStarts(starts));
     }
 
     /// Lets the log go as far as this says, behind all writes before it.
@@ -121,6 +138,8 @@ struct Writer {
     queue: DiskQueue,
     /// An identity for which there was no room.
     storing: Option<Identity>,
+    /// Likewise.
+    storing_starts: Option<Starts>,
     /// The free space that was told last, and when.
     told: Option<(u64, Instant)>,
 }
@@ -194,6 +213,7 @@ impl Writer {
             match job {
                 Job::Write(write) => self.queue.push(write),
                 Job::StoreIdentity(identity) => self.storing = Some(identity),
+                Job::StoreStarts(starts) => self.storing_starts = Some(starts),
                 Job::Compact(compaction) => self.queue.compact_later(compaction),
             }
             next = self.jobs.try_recv().ok();
@@ -203,7 +223,7 @@ impl Writer {
 
     /// Whether something waits for room.
     fn is_held(&self) -> bool {
-        self.queue.no_room().is_some() || self.storing.is_some()
+        self.queue.no_room().is_some() || self.storing.is_some() || self.storing_starts.is_some()
     }
 
     /// Does what was taken, with one sync for all writes; what finds no room stays, and is tried again.
@@ -225,6 +245,7 @@ impl Writer {
             ignore_full(self.wal.prepare_step())?;
         }
         self.store_identity()?;
+        self.store_starts()?;
         self.queue.compact(&mut self.wal)?;
         if self.queue.no_room().is_some() != held_before.is_some() {
             // What is looked at next is news in any case.
@@ -239,6 +260,19 @@ impl Writer {
             Ok(()) => {
                 self.storing = None;
                 let _ = self.report.send(Done::IdentityStored);
+                Ok(())
+            }
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn store_starts(&mut self) -> Result<(), DiskFailure> {
+        let Some(starts) = &self.storing_starts else { return Ok(()) };
+        match starts.store(&*self.disk) {
+            Ok(()) => {
+                self.storing_starts = None;
+                let _ = self.report.send(Done::StartsStored);
                 Ok(())
             }
             Err(error) if error.is_full() => Ok(()),

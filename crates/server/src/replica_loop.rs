@@ -104,6 +104,7 @@ impl<'a> ReplicaLoop<'a> {
                     self.events.push(Event::Persisted(write));
                 }
                 Done::IdentityStored => self.events.push(Event::IdentityStored),
+                Done::StartsStored => self.events.push(Event::StartsStored),
                 Done::Looked(space) => self.events.push(Event::DiskSpace(space)),
                 Done::Failed(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
             }
@@ -138,6 +139,9 @@ impl<'a> ReplicaLoop<'a> {
         }
         if let Some(identity) = actions.store_identity {
             self.disk.store_identity(identity);
+        }
+        if let Some(starts) = actions.store_starts {
+            self.disk.store_starts(starts);
         }
         for write in actions.persist {
             self.disk.write(write);

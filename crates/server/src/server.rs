@@ -111,13 +111,15 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         }
         loaded = loading => loaded?,
     };
-    let Loaded { disk, folder: Folder { identity, wal, restored, snapshot: _, lock }, machine } = *loaded;
+    let Loaded { disk, folder: Folder { identity, starts, wal, restored, snapshot: _, lock }, machine } =
+        *loaded;
     let config = &shared.config;
     let keeper = Keeper::new(Arc::clone(&disk) as Arc<dyn Disk>, seed);
     let mut keeper = KeeperThread::start(config.data.clone(), keeper, Arc::clone(&shared.snapshot_written))
         .context("the thread of snapshots")?;
     let mut disk = DiskThread::start(config.data.clone(), disk, wal).context("the thread of the disk")?;
-    let (replica, first) = Replica::new(replica_config(&shared, seed), identity, restored, machine, now_ms());
+    let (replica, first) =
+        Replica::new(replica_config(&shared, seed), identity, starts, restored, machine, now_ms());
     shared.serve(replica);
     let peers = peers.listen(listener::BACKLOG).with_context(|| at("peer-listen", &config.peer_listen))?;
     tokio::task::spawn_local(transport::accept(Rc::clone(&shared), peers));

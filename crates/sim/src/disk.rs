@@ -152,6 +152,25 @@ impl World {
         Ok(())
     }
 
+    pub(crate) fn starts_due(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.maybe_crash_at_an_operation(host);
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        let Some(starts) = process.storing_starts.take() else { return Ok(()) };
+        if let Err(error) = starts.store(&self.hosts[host].disk) {
+            if error.is_full() {
+                self.hosts[host].process.as_mut().expect("as above").storing_starts = Some(starts);
+                self.inside_after(host, AGAIN_MS * MS, Internal::StartsDue);
+                return Ok(());
+            }
+            return self.disk_failed(host, &error);
+        }
+        if self.trace.has_all() {
+            self.line(format_args!("n{} ⇩ starts", host + 1));
+        }
+        self.give(host, Event::StartsStored);
+        Ok(())
+    }
+
     /// A disk said no: that is a crash if we ordered one, and a bug of the code under test if not.
     pub(crate) fn disk_failed(&mut self, host: HostIndex, error: &dyn fmt::Display) -> Result<(), Violation> {
         if self.hosts[host].disk.is_crashed() {

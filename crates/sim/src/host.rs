@@ -8,7 +8,7 @@ use quorate_replica::command::Reply;
 use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::keeper::Keeper;
 use quorate_replica::replica::{DiskWrite, Event, Replica, Request};
-use quorate_storage::{FolderLock, Identity, SimDisk, Wal};
+use quorate_storage::{FolderLock, Identity, SimDisk, Starts, Wal};
 
 use crate::network::HostIndex;
 use crate::schedule::Micros;
@@ -96,6 +96,8 @@ pub struct Process {
     pub is_keeping: bool,
     /// An identity on its way to the disk.
     pub storing: Option<Identity>,
+    /// What was heard of the starts of others, on its way to the disk.
+    pub storing_starts: Option<Starts>,
     /// Connections of clients.
     pub accepted: BTreeMap<u64, Accepted>,
 }

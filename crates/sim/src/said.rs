@@ -18,7 +18,11 @@ impl Said<'_> {
     pub(crate) fn is_routine(&self) -> bool {
         matches!(
             self.0,
-            PeerMessage::Raft(Message { body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. }, .. })
+            PeerMessage::Started
+                | PeerMessage::Raft(Message {
+                    body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. },
+                    ..
+                })
         )
     }
 }
@@ -30,6 +34,7 @@ impl fmt::Display for Said<'_> {
                 write!(f, "@{term} ")?;
                 raft(f, body)
             }
+            PeerMessage::Started => f.write_str("started"),
             PeerMessage::Forward { items } => write!(f, "forward {} bytes", items.len()),
             PeerMessage::ReadIndex { start, counter } => write!(f, "read index? {start}.{counter}"),
             PeerMessage::ReadIndexReply { start, counter, index } => {
@@ -52,7 +57,8 @@ impl fmt::Display for Said<'_> {
             }
             other @ (PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
-            | PeerMessage::Refused { .. }) => write!(f, "{other:?}"),
+            | PeerMessage::Refused { .. }
+            | PeerMessage::Outdated { .. }) => write!(f, "{other:?}"),
         }
     }
 }

@@ -67,10 +67,10 @@ impl World {
         ));
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
-        let Folder { identity, wal, restored, snapshot: _, lock } = folder;
+        let Folder { identity, starts, wal, restored, snapshot: _, lock } = folder;
         let disk = Arc::new(self.hosts[host].disk.clone());
         let keeper = Keeper::new(disk, config.seed);
-        let (replica, actions) = Replica::new(config, identity, restored, machine, now_ms);
+        let (replica, actions) = Replica::new(config, identity, starts, restored, machine, now_ms);
         let process = Process {
             replica,
             wal,
@@ -87,6 +87,7 @@ impl World {
             keeper,
             is_keeping: false,
             storing: None,
+            storing_starts: None,
             accepted: Default::default(),
         };
         self.hosts[host].life += 1;
@@ -270,6 +271,7 @@ impl World {
             compact,
             snapshot_jobs,
             store_identity,
+            store_starts,
             answers,
             notices,
             goes_on,
@@ -293,6 +295,12 @@ impl World {
             process.storing = Some(identity);
             let delay = self.sync_delay(host);
             self.inside_after(host, delay, Internal::IdentityDue);
+        }
+        if let Some(starts) = store_starts {
+            let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
+            process.storing_starts = Some(starts);
+            let delay = self.sync_delay(host);
+            self.inside_after(host, delay, Internal::StartsDue);
         }
         self.take_jobs(host, snapshot_jobs);
         let crash = self.crash_here().then(|| self.chance.disks.below(PARTS as u64 + 1) as usize);

@@ -115,6 +115,8 @@ pub enum Internal {
     },
     /// The identity is written.
     IdentityDue,
+    /// What was heard of the starts of others is written.
+    StartsDue,
     /// A piece of work on a snapshot is done.
     Keeping,
     /// There may be room for what was held.
@@ -342,6 +344,7 @@ impl World {
             Internal::Wake => self.wake(host),
             Internal::Synced => self.synced(host),
             Internal::Idle { turn } => self.idle(host, turn),
+            Internal::StartsDue => self.starts_due(host),
             Internal::IdentityDue => self.identity_due(host),
             Internal::Keeping => self.keep(host),
             Internal::Room => self.try_again(host),

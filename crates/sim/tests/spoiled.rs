@@ -145,6 +145,7 @@ fn a_promise_that_is_not_durable_is_refused() {
         from: node_id(0),
         to: node_id(1),
         incarnation: Incarnation(1),
+        start: quorate_storage::Start::default(),
         message: PeerMessage::Raft(Message { term: Term(2), body }),
     };
     invariants.wrote(0, &write(in_term(2, Some(node_id(1))), vec![entry(3, 2, "c")])).unwrap();

@@ -103,6 +103,40 @@ pub fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, DiskError> {
     Ok(bytes)
 }
 
+/// Gives `name` this content, durable when it returns: written aside, synced, renamed, and the folder synced. After an error
+/// the old content or the new one is there.
+pub(crate) fn replace_file(
+    disk: &dyn Disk,
+    name: &str,
+    aside: &str,
+    content: &[u8],
+) -> Result<(), DiskError> {
+    let mut file = create_anew(disk, aside)?;
+    file.write_at(0, content)?;
+    // The content before the name: a power cut must not leave the name on a file of which half is there.
+    file.sync_data()?;
+    drop(file);
+    disk.rename(aside, name)?;
+    disk.sync_folder()
+}
+
+/// The same, and a power cut may take the name back: what a sabotage does, and nobody else.
+pub(crate) fn rename_file(disk: &dyn Disk, name: &str, aside: &str, content: &[u8]) -> Result<(), DiskError> {
+    let mut file = create_anew(disk, aside)?;
+    file.write_at(0, content)?;
+    file.sync_data()?;
+    drop(file);
+    disk.rename(aside, name)
+}
+
+/// What stands there from before means nothing.
+fn create_anew(disk: &dyn Disk, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
+    if disk.exists(name)? {
+        disk.remove(name)?;
+    }
+    disk.create(name)
+}
+
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOperation {

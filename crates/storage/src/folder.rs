@@ -11,6 +11,7 @@ use crate::record::LogOffset;
 use crate::restore::RESTORING_FILE;
 use crate::segment::segments;
 use crate::snapshot::{self, LoadState, SnapshotError, SnapshotFile, SnapshotReader, StateError};
+use crate::starts::{Starts, StartsError};
 use crate::survivor::{self, RECOVERING_FILE};
 use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 
@@ -30,6 +31,8 @@ pub struct Folder {
     /// Whose it is. When founding is done, [`identity::store`] what [`Identity::founded`] says, before the
     /// first vote.
     pub identity: Identity,
+    /// What it knows of the starts of others.
+    pub starts: Starts,
     /// Its log.
     pub wal: Wal,
     /// What the log held.
@@ -54,6 +57,9 @@ pub enum FolderError {
     /// See [`IdentityError`].
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// See [`StartsError`].
+    #[error(transparent)]
+    Starts(#[from] StartsError),
     /// There is a log, and nothing that says whose.
     #[error(
         "the data folder holds a log or a snapshot and no file {IDENTITY_FILE}: it is not known any more whose data this \
@@ -111,6 +117,7 @@ impl FolderError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Identity(error) => !matches!(error, IdentityError::Disk(_)),
+            Self::Starts(error) => !matches!(error, StartsError::Disk(_)),
             Self::Snapshot(error) => !matches!(error, SnapshotError::Disk(_)),
             Self::Log(error) => matches!(error, OpenError::Log(_)),
             Self::IdentityMissing
@@ -160,6 +167,7 @@ impl Folder {
                 identity
             }
         };
+        let starts = Starts::load(&*disk)?;
         // The identity comes before the log, and founding after it: only a folder that has never been able to
         // vote may be without one.
         let if_missing = if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse };
@@ -182,7 +190,11 @@ impl Folder {
         })?;
         snapshot::clean(&*names)?;
         survivor::clean(&*names)?;
-        Ok(Self { identity, wal, restored, snapshot, lock })
+        // Last, so that a refusal has changed nothing; and synced before this start says its first word: a number that a
+        // power cut takes back would be given twice.
+        let identity = identity.started();
+        identity::store_started(&*names, &identity)?;
+        Ok(Self { identity, starts, wal, restored, snapshot, lock })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Whose data folder this is: the node, the incarnation drawn when the folder was made, and the cluster it
-//! was founded into. Knows nothing of the log, nor of how members find each other.
+//! Whose data folder this is: the node, the incarnation drawn when the folder was made, the cluster it was founded into or
+//! has joined, and how often a process was started on it. Knows nothing of the log, nor of how members find each other.
 //!
 //! The file is written aside, synced, renamed, and the folder synced, so that at every instant the old or the
 //! new one is there whole. Layout (little-endian; `docs/storage.md`):
@@ -8,32 +8,38 @@
 //! |---|---|---|
 //! | 0 | 8 | `QRTIDENT` |
 //! | 8 | 4 | CRC-32C of all bytes from 12 on |
-//! | 12 | 4 | format version: 1, or 2 where the folder was restored from a backup |
+//! | 12 | 4 | format version, 3 |
 //! | 16 | 4 | length of the file |
 //! | 20 | 4 | number of founding members, 0 = not founded |
 //! | 24 | 8 | node id |
 //! | 32 | 8 | incarnation |
 //! | 40 | 16 | cluster id, zeros = not founded |
-//! | 56 | 8 | reserved, zeros |
+//! | 56 | 8 | start number |
 //! | 64 | 16 each | founding members in ascending order: node id, incarnation |
-//! | … | 40 | format 2 only: the [`Origin`] |
+//! | … | 40 | where the folder was restored from a backup, as the length says: the [`Origin`] |
+//!
+//! Formats 1 and 2 are read still, and never written: 1 has no origin, 2 has one, both have zeros in the place of the start
+//! number, and in both the founding members hold this folder.
 
 use std::fmt;
 use std::num::NonZeroU128;
 
 use quorate_raft::NodeId;
 
-use crate::disk::{Disk, DiskError, read_file};
+use crate::disk::{Disk, DiskError, read_file, rename_file, replace_file};
 use crate::origin::Origin;
+use crate::sabotage::Bug;
 
 /// The name of the identity file in the data folder.
 pub const IDENTITY_FILE: &str = "identity";
 /// Where a new identity is written before it takes that name. A left-over one means nothing.
 const ASIDE_FILE: &str = "identity.new";
-/// The version of the format that folders have which began empty.
-const IDENTITY_FORMAT_EMPTY: u32 = 1;
-/// The version of the format that folders have which were restored, and the newest that this code reads.
-const IDENTITY_FORMAT: u32 = 2;
+/// The version of the format of folders that began empty before there were start numbers.
+const FORMAT_EMPTY: u32 = 1;
+/// And of those that were restored.
+const FORMAT_RESTORED: u32 = 2;
+/// The version that is written, and the newest that this code reads.
+const IDENTITY_FORMAT: u32 = 3;
 /// Founding members at most: 7 are the largest cluster, the rest is room.
 pub const MEMBERS_MAX: usize = 64;
 
@@ -116,18 +122,48 @@ pub struct Identity {
     pub node: NodeId,
     /// Drawn when the folder was made.
     pub incarnation: Incarnation,
-    /// All founding members in ascending order, this node among them; empty as long as the cluster is not
-    /// founded. A node with an empty list never votes and never campaigns.
+    /// All founding members of the cluster in ascending order; empty as long as this folder is of no cluster. A node with
+    /// an empty list never votes and never campaigns. A folder that has joined later is not in it.
     pub founding: Vec<Member>,
     /// The backup that it was restored from, if it was. It belongs to the incarnation: whoever agrees on that agrees on the
     /// state that the cluster begins with.
     pub origin: Option<Origin>,
+    /// How many processes were started on this folder: raised, and synced, before one says anything to anybody. Whoever has
+    /// heard a later start knows an older copy of the folder by it.
+    pub start_number: u64,
 }
 
 impl Identity {
     /// A new folder's identity, not founded.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        Self { node, incarnation, founding: Vec::new(), origin: None }
+        Self { node, incarnation, founding: Vec::new(), origin: None, start_number: 0 }
+    }
+
+    /// The same folder, as a process finds it that is started on it now.
+    #[must_use]
+    pub fn started(&self) -> Self {
+        Self { start_number: self.start_number.saturating_add(1), ..self.clone() }
+    }
+
+    /// The same node in a cluster that these members have founded without this folder.
+    ///
+    /// # Panics
+    /// If this folder is of a cluster already, or restored from a backup, which others than its founders must not join; and
+    /// for lists as in [`Self::founded`].
+    #[must_use]
+    pub fn joined(&self, founders: &[Member]) -> Self {
+        let mut founding = founders.to_vec();
+        founding.sort_unstable();
+        assert!(self.founding.is_empty() || self.founding == founding, "joined twice, differently");
+        assert!(self.origin.is_none(), "a restored folder begins with another state than the cluster has");
+        assert!(!founding.is_empty() && founding.len() <= MEMBERS_MAX, "a list that cannot be");
+        assert!(are_distinct(&founding), "a node id is there twice");
+        Self { founding, ..self.clone() }
+    }
+
+    /// Whether this folder was there when its cluster was founded.
+    pub fn is_founder(&self) -> bool {
+        self.is_among(&self.founding)
     }
 
     /// The same node, founded with these members.
@@ -217,36 +253,34 @@ pub(crate) fn load_any(disk: &dyn Disk) -> Result<Option<Identity>, IdentityErro
 
 /// Stores the identity; durable when it returns. After an error the old one or the new one is there.
 pub fn store(disk: &dyn Disk, identity: &Identity) -> Result<(), DiskError> {
-    if disk.exists(ASIDE_FILE)? {
-        disk.remove(ASIDE_FILE)?;
-    }
-    let mut file = disk.create(ASIDE_FILE)?;
-    file.write_at(0, &encode(identity))?;
-    // The content before the name: a power cut must not leave the name on a file of which half is there.
-    file.sync_data()?;
-    drop(file);
-    disk.rename(ASIDE_FILE, IDENTITY_FILE)?;
     // A founding that a power cut takes back would let this node be founded again, with votes forgotten.
-    disk.sync_folder()
+    replace_file(disk, IDENTITY_FILE, ASIDE_FILE, &encode(identity))
+}
+
+/// The same, of a start that has been counted.
+pub(crate) fn store_started(disk: &dyn Disk, identity: &Identity) -> Result<(), DiskError> {
+    if Bug::CountsStartsUnsynced.is_put_back() {
+        return rename_file(disk, IDENTITY_FILE, ASIDE_FILE, &encode(identity));
+    }
+    store(disk, identity)
 }
 
 /// The bytes of the file.
 fn encode(identity: &Identity) -> Vec<u8> {
     let members = u32::try_from(identity.founding.len()).expect("at most MEMBERS_MAX");
     let length = length(identity.founding.len(), identity.origin.is_some());
-    let format = if identity.origin.is_some() { IDENTITY_FORMAT } else { IDENTITY_FORMAT_EMPTY };
     let length = u32::try_from(length).expect("at most MEMBERS_MAX");
     let cluster = identity.cluster().map_or(0, ClusterId::get);
     let mut bytes = Vec::with_capacity(length as usize);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&format.to_le_bytes());
+    bytes.extend_from_slice(&IDENTITY_FORMAT.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&members.to_le_bytes());
     bytes.extend_from_slice(&identity.node.get().to_le_bytes());
     bytes.extend_from_slice(&identity.incarnation.0.to_le_bytes());
     bytes.extend_from_slice(&cluster.to_le_bytes());
-    bytes.extend_from_slice(&[0; 8]);
+    bytes.extend_from_slice(&identity.start_number.to_le_bytes());
     for member in &identity.founding {
         bytes.extend_from_slice(&member.id.get().to_le_bytes());
         bytes.extend_from_slice(&member.incarnation.0.to_le_bytes());
@@ -280,8 +314,12 @@ fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
         return Err(IdentityError::NewerFormat { found: format });
     }
     let count = u32_at(bytes, 20) as usize;
-    let is_restored = format == IDENTITY_FORMAT;
-    let length = length(count, is_restored);
+    let is_restored = match format {
+        FORMAT_EMPTY => false,
+        FORMAT_RESTORED => true,
+        _ => count <= MEMBERS_MAX && bytes.len() == length(count, true),
+    };
+    let length = length(count.min(MEMBERS_MAX), is_restored);
     if format == 0 || count > MEMBERS_MAX || bytes.len() != length || u32_at(bytes, 16) as usize != length {
         return Err(damaged("its length is wrong"));
     }
@@ -299,9 +337,13 @@ fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
             Some(Origin::from_bytes(origin).ok_or_else(|| damaged("it names a backup that cannot be"))?)
         }
     };
-    let identity = Identity { node, incarnation: Incarnation(u64_at(bytes, 32)), founding, origin };
+    let start_number = if format < IDENTITY_FORMAT { 0 } else { u64_at(bytes, 56) };
+    let incarnation = Incarnation(u64_at(bytes, 32));
+    let identity = Identity { node, incarnation, founding, origin, start_number };
     let founding = &identity.founding;
-    if !founding.is_empty() && (!identity.is_among(founding) || !are_distinct(founding)) {
+    let may_have_joined = format == IDENTITY_FORMAT && identity.origin.is_none();
+    let is_right = may_have_joined || identity.is_among(founding);
+    if !founding.is_empty() && (!is_right || !are_distinct(founding)) {
         return Err(damaged("its founding members make no sense"));
     }
     let cluster = u128::from_le_bytes(bytes[40..56].try_into().expect("16 bytes"));

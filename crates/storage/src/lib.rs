@@ -4,7 +4,7 @@
 //! [`Disk`]. The format byte by byte, the rules and the assumptions about media are in `docs/storage.md`.
 //!
 //! The order of the files: [`disk`] is the door to the world and [`SimDisk`] the one in memory; [`identity`]
-//! says whose folder it is; `record` is the layout of one record; `recovery` reads a log and judges it;
+//! says whose folder it is, [`starts`] what was heard of others; `record` is the layout of one record; `recovery` reads a log and judges it;
 //! [`Wal`] writes it, [`snapshot`] what takes the place of its beginning; [`restore`] begins with another cluster's, which
 //! an [`Origin`] names, and [`survivor`] with what is left of one; and [`Folder`] opens all of it in the one right order.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ mod segment;
 mod sim_disk;
 mod sim_file;
 pub mod snapshot;
+pub mod starts;
 pub mod survivor;
 mod usage;
 pub mod verify;
@@ -38,6 +39,7 @@ pub use snapshot::{
     SnapshotCheck, SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotWriter, StateError,
     StreamCheck,
 };
+pub use starts::{Start, Starts, StartsError};
 pub use wal::{
     IfMissing, OpenError, PREPARE_STEP_BYTES, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, Wal, WalConfig,
     WriteError,

@@ -17,6 +17,8 @@ pub enum Bug {
     SkipsDamagedSnapshot,
     /// The log is kept although it does not hold the snapshot's position.
     KeepsLogWithoutSnapshot,
+    /// A start is counted, and the folder is not synced before its first word.
+    CountsStartsUnsynced,
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -9,6 +9,7 @@ use crate::identity::{self, Identity};
 use crate::recovery::Outcome;
 use crate::segment::segments;
 use crate::snapshot;
+use crate::starts::Starts;
 use crate::survivor::RECOVERING_FILE;
 use crate::wal::{IfMissing, SEGMENT_BYTES_DEFAULT, WalConfig, read_log};
 
@@ -47,6 +48,7 @@ pub fn folder(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Opt
         return if is_empty { Ok(None) } else { Err(FolderError::IdentityMissing) };
     };
     let (total, mut done) = (bytes_to_read(disk, &positions, &numbers)?, 0);
+    Starts::load(disk)?;
     let mut snapshots = Vec::new();
     for position in positions {
         let file = snapshot::open_of(disk, &identity, position)?;

@@ -92,16 +92,31 @@ impl Member {
     /// is told just that; what was not sent is gone.
     fn stop_serving(&mut self, out: &mut Outbox) {
         let why = self.not_serving();
-        self.gateway.stop_serving(&why);
-        for WaitingRead { connection, tag, .. } in self.reads.take_older(u64::MAX) {
-            self.backups.forget((connection, tag));
-            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(why.clone()) });
-        }
+        self.answer_all(&why, out);
         if self.has_diverged() {
             self.staged.clear();
             self.staged_bytes = 0;
             self.step(Input::Withdraw, out);
         }
+    }
+
+    /// Whoever waits for an answer is told this, or that what was sent is in doubt.
+    fn answer_all(&mut self, why: &ReplyError, out: &mut Outbox) {
+        self.gateway.stop_serving(why);
+        for WaitingRead { connection, tag, .. } in self.reads.take_older(u64::MAX) {
+            self.backups.forget((connection, tag));
+            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(why.clone()) });
+        }
+    }
+
+    /// This server takes part no more: its clients hear why, and nobody else hears anything.
+    pub(crate) fn silence(&mut self, why: &str, out: &mut Outbox) {
+        let why = ReplyError::NotServing(why.to_owned());
+        self.answer_all(&why, out);
+        for (connection, tag) in self.backups.take_waiting() {
+            out.actions.answers.push(Answer { connection, tag, reply: Reply::Error(why.clone()) });
+        }
+        out.actions.answers.append(&mut self.gateway.answers);
     }
 
     #[cfg(feature = "sabotage")]

@@ -124,8 +124,9 @@ fn waiters_of_a_server_that_stops_are_told_the_truth() {
     let reports = nodes().filter(|other| *other != node).map(|other| {
         let incarnation = cluster.servers[&other].identity.incarnation;
         let message = PeerMessage::CheckReport { position, digest: 1, asks: false };
+        let start = cluster.start_of(other);
         let cluster = cluster.servers[&other].identity.cluster();
-        Event::Peer(PeerEnvelope { cluster, from: other, to: node, incarnation, message })
+        Event::Peer(PeerEnvelope { cluster, from: other, to: node, incarnation, start, message })
     });
     let mut events: Vec<Event> = asked.into_iter().chain(reports).collect();
     let actions = cluster.servers.get_mut(&node).unwrap().replica.step(cluster.now_ms, &mut events);
@@ -157,19 +158,20 @@ fn reports_count_only_from_the_folders_that_vote() {
     let ours = cluster.servers[&id(1)].identity.cluster();
     for from in [id(2), id(3), id(9)] {
         for (whose, incarnation) in [(ours, 7), (None, 100 + from.get())] {
-            let (incarnation, message) = (Incarnation(incarnation), message.clone());
+            let (incarnation, start) = (Incarnation(incarnation), cluster.start_of(from));
+            let message = message.clone();
             cluster.step(
                 id(1),
-                Event::Peer(PeerEnvelope { cluster: whose, from, to: id(1), incarnation, message }),
+                Event::Peer(PeerEnvelope { cluster: whose, from, to: id(1), incarnation, start, message }),
             );
         }
         for index in [0, u64::MAX] {
             let position = Position::new(position.term, Index(index));
             let message = PeerMessage::CheckReport { position, digest: 1, asks: true };
-            let incarnation = Incarnation(100 + from.get());
+            let (incarnation, start) = (Incarnation(100 + from.get()), cluster.start_of(from));
             cluster.step(
                 id(1),
-                Event::Peer(PeerEnvelope { cluster: ours, from, to: id(1), incarnation, message }),
+                Event::Peer(PeerEnvelope { cluster: ours, from, to: id(1), incarnation, start, message }),
             );
         }
     }
@@ -186,7 +188,9 @@ fn a_check_that_is_forwarded_is_not_taken() {
     let last = raft(&cluster, leader).last();
     let message = PeerMessage::Forward { items: entry::check() };
     let (ours, incarnation) = (cluster.servers[&from].identity.cluster(), Incarnation(100 + from.get()));
-    cluster.step(leader, Event::Peer(PeerEnvelope { cluster: ours, from, to: leader, incarnation, message }));
+    let start = cluster.start_of(from);
+    let envelope = PeerEnvelope { cluster: ours, from, to: leader, incarnation, start, message };
+    cluster.step(leader, Event::Peer(envelope));
     cluster.settle();
     assert_eq!(raft(&cluster, leader).last(), last);
 }

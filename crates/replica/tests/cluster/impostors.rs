@@ -71,6 +71,7 @@ fn a_forward_in_another_servers_name_is_dropped() {
             from: impostor,
             to: leader,
             incarnation,
+            start: cluster.start_of(impostor),
             message: PeerMessage::Forward { items },
         };
         cluster.step(leader, Event::Peer(envelope));
@@ -119,7 +120,8 @@ fn messages_of_a_foreign_cluster_or_folder_move_nobody() {
         for (cluster_id, incarnation) in [(foreign, known), (None, known), (own, strange), (foreign, strange)]
         {
             for message in hostile(own_incarnation) {
-                let envelope = PeerEnvelope { cluster: cluster_id, from, to, incarnation, message };
+                let start = cluster.start_of(from);
+                let envelope = PeerEnvelope { cluster: cluster_id, from, to, incarnation, start, message };
                 cluster.step(to, Event::Peer(envelope));
             }
         }

@@ -219,7 +219,9 @@ fn is_bulk(message: &PeerMessage) -> bool {
         | PeerMessage::DiskRoom(_)
         | PeerMessage::Founding { .. }
         | PeerMessage::Founded { .. }
-        | PeerMessage::Refused { .. } => false,
+        | PeerMessage::Refused { .. }
+        | PeerMessage::Outdated { .. }
+        | PeerMessage::Started => false,
     }
 }
 

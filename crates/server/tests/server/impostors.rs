@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use quorate_raft::{Body, Index, Message, NodeId, Position, Round, Term};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
-use quorate_storage::{ClusterId, Incarnation};
+use quorate_storage::{ClusterId, Incarnation, Start};
 
 use crate::greetings::Greeting;
 use crate::support::{Client, Cluster, ok, wait_for};
@@ -110,7 +110,9 @@ fn messages_of_a_foreign_cluster_or_folder_are_dropped_and_counted() {
         let mut bytes = greeting(own, id(from), id(target));
         for message in hostile() {
             let (from, to) = (id(from), id(target));
-            bytes.extend(frame(&PeerEnvelope { cluster: cluster_named, from, to, incarnation, message }));
+            let start = Start::default();
+            let envelope = PeerEnvelope { cluster: cluster_named, from, to, incarnation, start, message };
+            bytes.extend(frame(&envelope));
         }
         let mut caller = Client::connect(cluster.plans[target].peer_port);
         caller.try_send_raw(&bytes);
@@ -138,6 +140,7 @@ fn a_message_in_another_servers_name_ends_the_connection() {
             from: id(named),
             to: id(target),
             incarnation: incarnation_of(&cluster, named),
+            start: Start::default(),
             message,
         };
         let mut bytes = greeting(own, id(from), id(target));

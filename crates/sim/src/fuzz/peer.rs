@@ -9,7 +9,7 @@ use quorate_replica::command::{Command, Condition, Operation, Query, Write};
 use quorate_replica::entry::{self, StateLimits};
 use quorate_replica::replica::{Actions, Config, ConnectionId, Event, Replica, Request};
 use quorate_replica::wire::{self, PeerEnvelope};
-use quorate_storage::{Identity, Incarnation, Member};
+use quorate_storage::{Identity, Incarnation, Member, Start, Starts};
 
 use super::input::Input;
 
@@ -57,6 +57,16 @@ fn identity() -> Identity {
     Identity::new(id(1), incarnation(id(1))).founded(&members)
 }
 
+/// The starts of the others that were heard.
+fn starts() -> Starts {
+    let mut starts = Starts::default();
+    for from in [2, 3].map(id) {
+        let is_heard = starts.hear((from, incarnation(from)), Start { number: 1, draw: 1 }, |_, _| true);
+        assert!(is_heard, "there is room for two");
+    }
+    starts
+}
+
 /// A log with a founding entry, a batch and a term change.
 fn some_log() -> Restored {
     let payloads = [
@@ -83,7 +93,7 @@ impl Server {
         let members: BTreeSet<NodeId> = [1, 2, 3].map(id).into();
         let restored = if has_log { some_log() } else { Restored::default() };
         let (replica, actions) =
-            Replica::new(Config::new(id(1), members, 1, 1), identity(), restored, None, NOW_MS);
+            Replica::new(Config::new(id(1), members, 1, 1), identity(), starts(), restored, None, NOW_MS);
         let mut server = Self { replica, writes: VecDeque::new(), requests: 0, has_halted: false };
         server.perform(actions);
         server
@@ -133,6 +143,9 @@ impl Server {
         body.put_u64_le(from.get());
         body.put_u64_le(1);
         body.put_u64_le(incarnation(from).0);
+        // Mostly the start that is known; sometimes a newer one, or an older.
+        body.put_u64_le(if kind & 0x70 == 0x70 { u64::from(kind & 6) } else { 1 });
+        body.put_u64_le(1);
         body.put_slice(input.take(length));
         self.frame(&body);
     }

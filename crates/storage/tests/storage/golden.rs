@@ -2,7 +2,10 @@
 
 use expect_test::{Expect, expect};
 use quorate_raft::{Index, NodeId, Position, Term};
-use quorate_storage::{ClusterId, Identity, Incarnation, Member, Origin, SimDisk, identity};
+use quorate_storage::{
+    ClusterId, Disk, Folder, FolderConfig, Identity, Incarnation, Member, Origin, SEGMENT_BYTES_MIN, SimDisk,
+    Start, Starts, identity,
+};
 
 use crate::support::{entry, hexdump, new_log, noop, record_offsets, segment, vote};
 
@@ -22,12 +25,12 @@ fn an_identity_before_and_after_founding() {
     check(
         &disk.content("identity").unwrap(),
         &expect![[r#"
-        0000  51 52 54 49 44 45 4e 54 76 32 d6 f5 01 00 00 00  QRTIDENTv2......
-        0010  40 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00  @...............
-        0020  dd dd cc cc bb bb aa aa 00 00 00 00 00 00 00 00  ................
-        *
-        0040
-    "#]],
+            0000  51 52 54 49 44 45 4e 54 d3 ad e7 b8 03 00 00 00  QRTIDENT........
+            0010  40 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00  @...............
+            0020  dd dd cc cc bb bb aa aa 00 00 00 00 00 00 00 00  ................
+            *
+            0040
+        "#]],
     );
     let members = [
         Member { id: node(3), incarnation: Incarnation(0x3333) },
@@ -38,15 +41,15 @@ fn an_identity_before_and_after_founding() {
     check(
         &disk.content("identity").unwrap(),
         &expect![[r#"
-        0000  51 52 54 49 44 45 4e 54 5f 01 36 8f 01 00 00 00  QRTIDENT_.6.....
-        0010  70 00 00 00 03 00 00 00 02 00 00 00 00 00 00 00  p...............
-        0020  dd dd cc cc bb bb aa aa fb 08 03 fe 20 6a c5 8d  ............ j..
-        0030  43 59 4c 9c 27 a3 99 70 00 00 00 00 00 00 00 00  CYL.'..p........
-        0040  01 00 00 00 00 00 00 00 11 11 00 00 00 00 00 00  ................
-        0050  02 00 00 00 00 00 00 00 dd dd cc cc bb bb aa aa  ................
-        0060  03 00 00 00 00 00 00 00 33 33 00 00 00 00 00 00  ........33......
-        0070
-    "#]],
+            0000  51 52 54 49 44 45 4e 54 b4 44 85 18 03 00 00 00  QRTIDENT.D......
+            0010  70 00 00 00 03 00 00 00 02 00 00 00 00 00 00 00  p...............
+            0020  dd dd cc cc bb bb aa aa fb 08 03 fe 20 6a c5 8d  ............ j..
+            0030  43 59 4c 9c 27 a3 99 70 00 00 00 00 00 00 00 00  CYL.'..p........
+            0040  01 00 00 00 00 00 00 00 11 11 00 00 00 00 00 00  ................
+            0050  02 00 00 00 00 00 00 00 dd dd cc cc bb bb aa aa  ................
+            0060  03 00 00 00 00 00 00 00 33 33 00 00 00 00 00 00  ........33......
+            0070
+        "#]],
     );
     assert_eq!(disk.names(), ["identity"]);
 }
@@ -62,17 +65,115 @@ fn an_identity_of_a_restored_folder() {
     check(
         &disk.content("identity").unwrap(),
         &expect![[r#"
-        0000  51 52 54 49 44 45 4e 54 e7 59 3a b6 02 00 00 00  QRTIDENT.Y:.....
-        0010  68 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00  h...............
-        0020  dd dd cc cc bb bb aa aa 00 00 00 00 00 00 00 00  ................
-        *
-        0040  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f  ................
-        0050  07 00 00 00 00 00 00 00 d2 04 00 00 00 00 00 00  ................
-        0060  d1 d1 00 00 00 00 00 00                          ........
-        0068
-    "#]],
+            0000  51 52 54 49 44 45 4e 54 8d 6d 5f 85 03 00 00 00  QRTIDENT.m_.....
+            0010  68 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00  h...............
+            0020  dd dd cc cc bb bb aa aa 00 00 00 00 00 00 00 00  ................
+            *
+            0040  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f  ................
+            0050  07 00 00 00 00 00 00 00 d2 04 00 00 00 00 00 00  ................
+            0060  d1 d1 00 00 00 00 00 00                          ........
+            0068
+        "#]],
     );
     assert_eq!(identity::load(&disk, node(2)).unwrap(), Some(identity));
+}
+
+/// As the first versions wrote it, before there were start numbers: it is read, and the next start writes it anew.
+#[test]
+fn identities_of_formats_1_and_2_are_read_and_become_3() {
+    for (old, members, has_origin) in [
+        (
+            "51525449 44454e54 5f01368f 01000000 70000000 03000000 02000000 00000000 ddddcccc bbbbaaaa fb0803fe 206ac58d 43594c9c \
+          27a39970 00000000 00000000 01000000 00000000 11110000 00000000 02000000 00000000 ddddcccc bbbbaaaa 03000000 00000000 \
+          33330000 00000000",
+            3,
+            false,
+        ),
+        (
+            "51525449 44454e54 e7593ab6 02000000 68000000 00000000 02000000 00000000 ddddcccc bbbbaaaa 00000000 00000000 00000000 \
+          00000000 00000000 00000000 00010203 04050607 08090a0b 0c0d0e0f 07000000 00000000 d2040000 00000000 d1d10000 00000000",
+            0,
+            true,
+        ),
+    ] {
+        let digits: Vec<u8> = old.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(byte).collect();
+        let disk = SimDisk::new();
+        disk.plant("identity", Some(bytes));
+        let found = identity::load(&disk, node(2)).unwrap().unwrap();
+        assert_eq!((found.founding.len(), found.origin.is_some()), (members, has_origin));
+        assert_eq!((found.incarnation, found.start_number), (Incarnation(0xaaaa_bbbb_cccc_dddd), 0));
+        identity::store(&disk, &found.started()).unwrap();
+        assert_eq!(disk.content("identity").unwrap()[12], 3);
+        assert_eq!(identity::load(&disk, node(2)).unwrap(), Some(found.started()));
+    }
+}
+
+/// A folder of a node that has joined is not in the list of the founders.
+#[test]
+fn an_identity_of_a_node_that_has_joined() {
+    let disk = SimDisk::new();
+    let founders = [Member { id: node(1), incarnation: Incarnation(0x1111) }];
+    let identity = Identity::new(node(2), Incarnation(0xaaaa)).started().joined(&founders);
+    identity::store(&disk, &identity).unwrap();
+    check(
+        &disk.content("identity").unwrap(),
+        &expect![[r#"
+        0000  51 52 54 49 44 45 4e 54 8c 0d 99 7d 03 00 00 00  QRTIDENT...}....
+        0010  50 00 00 00 01 00 00 00 02 00 00 00 00 00 00 00  P...............
+        0020  aa aa 00 00 00 00 00 00 24 91 2d 12 7f d3 f8 d3  ........$.-.....
+        0030  9d 7c 97 fa f3 53 ce 94 01 00 00 00 00 00 00 00  .|...S..........
+        0040  01 00 00 00 00 00 00 00 11 11 00 00 00 00 00 00  ................
+        0050
+    "#]],
+    );
+    assert_eq!(identity::load(&disk, node(2)).unwrap().as_ref(), Some(&identity));
+    assert!(!identity.is_founder() && identity.cluster() == Some(ClusterId::of(&founders)));
+}
+
+#[test]
+fn what_was_heard_of_the_starts_of_others() {
+    let disk = SimDisk::new();
+    let mut starts = Starts::default();
+    for (id, number) in [(3, 9), (1, 2)] {
+        let start = Start { number, draw: 0xdddd };
+        assert!(starts.hear((node(id), Incarnation(0xcccc)), start, |_, _| true));
+    }
+    starts.store(&disk).unwrap();
+    check(
+        &disk.content("starts").unwrap(),
+        &expect![[r#"
+        0000  51 52 54 53 54 41 52 54 73 9c b9 b6 01 00 00 00  QRTSTARTs.......
+        0010  58 00 00 00 02 00 00 00 01 00 00 00 00 00 00 00  X...............
+        0020  cc cc 00 00 00 00 00 00 02 00 00 00 00 00 00 00  ................
+        0030  dd dd 00 00 00 00 00 00 03 00 00 00 00 00 00 00  ................
+        0040  cc cc 00 00 00 00 00 00 09 00 00 00 00 00 00 00  ................
+        0050  dd dd 00 00 00 00 00 00                          ........
+        0058
+    "#]],
+    );
+    assert_eq!(disk.names(), ["starts"]);
+}
+
+/// A start is counted last, when nothing can refuse the folder any more.
+#[test]
+fn a_start_is_counted_in_the_identity() {
+    let disk = SimDisk::new();
+    let config = FolderConfig {
+        node: node(2),
+        fresh_incarnation: Incarnation(0xaaaa),
+        segment_bytes: SEGMENT_BYTES_MIN,
+    };
+    for number in 1..=3 {
+        let folder = Folder::open(std::sync::Arc::new(disk.clone()), &config).unwrap();
+        assert_eq!(folder.identity.start_number, number);
+        drop(folder);
+        disk.crash_power(0);
+    }
+    let file = disk.open("identity").unwrap();
+    assert_eq!(file.size().unwrap(), 64);
+    assert_eq!(disk.content("identity").unwrap()[56..64], 3_u64.to_le_bytes());
 }
 
 #[test]

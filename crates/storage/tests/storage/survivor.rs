@@ -248,9 +248,10 @@ fn a_full_disk_leaves_the_old_folder_and_no_rubbish() {
         disk.set_capacity_bytes(Some(disk.used_bytes() + room));
         assert!(recover(&disk).is_err(), "{room}");
         assert_eq!(disk.names(), names, "{room}");
+        // A start counts itself, which takes room.
+        disk.set_capacity_bytes(None);
         assert!(!check_old_or_new(&disk, "full"));
     }
-    disk.set_capacity_bytes(None);
     drop(recover(&disk).unwrap());
     assert!(check_old_or_new(&disk, "done"));
 }

@@ -11,7 +11,7 @@ use quorate_raft::{
 };
 use quorate_replica::replica::{Config as ReplicaConfig, DiskWrite, TICK_MS};
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
-use quorate_storage::{ClusterId, Incarnation};
+use quorate_storage::{ClusterId, Incarnation, Start};
 
 use crate::host::{host_of, node_id};
 use crate::invariants::{Invariants, View, Violation};
@@ -500,7 +500,8 @@ fn raft_enveloped(from: usize, envelope: quorate_raft::Envelope) -> PeerEnvelope
 
 pub(super) fn enveloped(from: usize, to: NodeId, message: PeerMessage) -> PeerEnvelope {
     let incarnation = Incarnation(from as u64 + 1);
-    PeerEnvelope { cluster: ClusterId::new(1), from: node_id(from), to, incarnation, message }
+    let start = Start::default();
+    PeerEnvelope { cluster: ClusterId::new(1), from: node_id(from), to, incarnation, start, message }
 }
 
 /// Counts how often each role is held among these, for stories.
