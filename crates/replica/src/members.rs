@@ -10,7 +10,7 @@ use quorate_storage::Incarnation;
 mod plan;
 mod roster;
 
-pub(crate) use plan::{Known, Planned, Refused, View, Waiting, plan};
+pub(crate) use plan::{Planned, Refused, View, Waiting, plan};
 pub use roster::{Roster, Seat};
 
 /// Voters of a cluster at most: each write is synced by a majority of them.
@@ -220,8 +220,6 @@ pub struct MemberRow {
     pub client: Box<str>,
     /// Which program it runs.
     pub version: Box<str>,
-    /// Servers whose own `--peers` say otherwise where it is dialled, and win there.
-    pub overridden_by: Vec<NodeId>,
 }
 
 /// One server that is no member, or not with the folder that it has.

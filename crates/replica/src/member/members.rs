@@ -9,7 +9,7 @@ use quorate_storage::Incarnation;
 use super::Member;
 use crate::command::{Reply, ReplyError};
 use crate::members::{
-    Change, ChangeStage, Health, Known, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport,
+    Change, ChangeStage, Health, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport,
     Neighbour, Planned, Refused, Roster, Seat, Standing, View, Waiting, faults_borne, plan, quorum,
 };
 use crate::replica::{Answer, ConnectionId, Outbox, TICK_MS};
@@ -201,7 +201,6 @@ impl Member {
             address: seat.map_or_else(|| "".into(), |seat| seat.address.clone()),
             client: neighbour.client,
             version: neighbour.version,
-            overridden_by: Vec::new(),
         }
     }
 
@@ -270,11 +269,8 @@ impl Member {
         Err(ReplyError::MembersRefused("changing the members is not supported yet".to_owned()))
     }
 
-    fn known(&self, roster: &Roster, own: NodeId) -> BTreeMap<NodeId, Known> {
-        let known = |id: NodeId| {
-            let health = self.health(id, roster.seats.get(&id), own);
-            (id, Known { health, overridden_by: Vec::new() })
-        };
-        roster.members().into_iter().map(known).collect()
+    fn known(&self, roster: &Roster, own: NodeId) -> BTreeMap<NodeId, Health> {
+        let health = |id: NodeId| (id, self.health(id, roster.seats.get(&id), own));
+        roster.members().into_iter().map(health).collect()
     }
 }

@@ -21,19 +21,10 @@ pub(crate) struct View<'a> {
     pub(crate) is_pending: bool,
     /// To whom leadership is being handed over.
     pub(crate) transfer: Option<NodeId>,
-    /// Each member.
-    pub(crate) known: &'a BTreeMap<NodeId, Known>,
+    /// Whether each member does its part.
+    pub(crate) known: &'a BTreeMap<NodeId, Health>,
     /// Who has said lately that it waits.
     pub(crate) waiting: &'a BTreeMap<NodeId, Waiting>,
-}
-
-/// What is known of a member.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    /// Whether it does its part.
-    pub(crate) health: Health,
-    /// Servers whose own `--peers` say otherwise where it is dialled.
-    pub(crate) overridden_by: Vec<NodeId>,
 }
 
 /// A server that waits.
@@ -91,10 +82,7 @@ pub(crate) fn plan(view: &View<'_>, change: &Change, is_forced: bool) -> Result<
         view.check_majority(&target.voters)?;
         view.check_majority(&voters_in_the_end)?;
     }
-    let mut says = view.with_voters(says, Some(&voters_in_the_end));
-    if let Change::SetAddress { id, .. } = change {
-        says.extend(view.overriding(*id));
-    }
+    let says = view.with_voters(says, Some(&voters_in_the_end));
     Ok(Planned::Reconfigure(Box::new(target), says))
 }
 
@@ -364,7 +352,7 @@ impl View<'_> {
 
     /// There is nothing to rebuild unless the server says so, and one that says nothing cannot.
     fn check_heard(&self, id: NodeId) -> Result<(), Refused> {
-        match self.known.get(&id).map(|known| known.health) {
+        match self.known.get(&id) {
             Some(Health::Up | Health::Behind) if !self.is_new => Ok(()),
             Some(_) | None => Err(self.unheard(format!(
                 "server {id} is not heard, and no server {id} waits to be rebuilt; start it on an empty folder, and run this \
@@ -441,7 +429,7 @@ impl View<'_> {
     }
 
     fn health(&self, id: NodeId) -> Health {
-        self.known.get(&id).map_or(Health::Down, |known| known.health)
+        self.known.get(&id).copied().unwrap_or(Health::Down)
     }
 
     fn is_up(&self, id: NodeId) -> bool {
@@ -508,19 +496,6 @@ impl View<'_> {
             ));
         }
         says
-    }
-
-    /// Who will not dial a member where the log says.
-    fn overriding(&self, id: NodeId) -> Option<String> {
-        let servers = &self.known.get(&id)?.overridden_by;
-        (!servers.is_empty()).then(|| {
-            format!(
-                "warning: --peers of server {} names an address of server {}, and that one is dialled there; change it and \
-                 start the server again",
-                list(servers.iter().copied()),
-                id.get()
-            )
-        })
     }
 }
 

@@ -16,7 +16,8 @@ impl Replica {
             let Some(greeted) = self.program(*id) else { continue };
             let Neighbour { dialled, version, .. } = neighbour;
             version.clone_from(&greeted.program);
-            if dialled.is_empty() {
+            // What it says of itself holds for others too; where this server dials it may be this server's own matter.
+            if !greeted.address.is_empty() {
                 dialled.clone_from(&greeted.address);
             }
         }

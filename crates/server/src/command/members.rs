@@ -109,18 +109,18 @@ fn address(call: &Call<'_>, at: usize) -> Result<Box<str>, CommandError> {
 /// What this server's shell knows of all servers that it has heard of.
 fn neighbours(shared: &Shared) -> BTreeMap<NodeId, Neighbour> {
     let config = &shared.config;
-    let neighbour = |(id, address): (&NodeId, &Address)| {
-        let client = if *id == config.id {
-            Some(config.advertise.clone().unwrap_or_else(|| config.listen.clone()))
-        } else {
-            shared.peers.client_address(*id)
-        };
-        let version = if *id == config.id { env!("CARGO_PKG_VERSION") } else { "" };
-        let client = client.map_or_else(String::new, |client| client.to_string());
-        let dialled = address.to_string().into();
-        (*id, Neighbour { dialled, client: client.into(), version: version.into(), founding: None })
+    let others = shared.peers.addresses().into_iter().map(|(id, address)| {
+        let client = shared.peers.client_address(id).map_or_else(String::new, |client| client.to_string());
+        (id, Neighbour { dialled: address.to_string().into(), client: client.into(), ..Neighbour::default() })
+    });
+    let client = config.advertise.as_ref().unwrap_or(&config.listen);
+    let own = Neighbour {
+        dialled: config.peer_advertise.to_string().into(),
+        client: client.to_string().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        founding: None,
     };
-    config.peers.iter().map(neighbour).collect()
+    others.chain([(config.id, own)]).collect()
 }
 
 /// Writes an answer.
@@ -163,7 +163,7 @@ fn put_report(reply: &mut Encoder<'_>, report: &MembersReport) {
 
 fn put_member(reply: &mut Encoder<'_>, row: &MemberRow) {
     let (sent, total) = row.snapshot.unwrap_or_default();
-    reply.map(15);
+    reply.map(14);
     number(reply, "id", row.id.get());
     text(reply, "role", if row.is_leader { "leader" } else { "follower" });
     text(reply, "standing", &row.standing.to_string());
@@ -178,11 +178,6 @@ fn put_member(reply: &mut Encoder<'_>, row: &MemberRow) {
     text(reply, "client", &row.client);
     text(reply, "version", &row.version);
     text(reply, "incarnation", &row.incarnation.to_string());
-    reply.bulk(b"overridden-by");
-    reply.array(row.overridden_by.len());
-    for id in &row.overridden_by {
-        reply.integer(i64::try_from(id.get()).unwrap_or(i64::MAX));
-    }
 }
 
 fn put_waiting(reply: &mut Encoder<'_>, row: &WaitingRow) {

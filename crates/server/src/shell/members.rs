@@ -12,10 +12,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use quorate_resp::Frame;
 
-use super::{EXIT_NOT_EXECUTED, EXIT_UNKNOWN, SERVERS_DEFAULT, complain, table};
+use super::{EXIT_NOT_EXECUTED, EXIT_UNKNOWN, SERVERS_DEFAULT, ask_info, complain, table};
 use crate::config::{Address, parse_duration};
 use cluster::{Cluster, Miss};
 use report::{Begun, Report};
+
+/// How long a server may take to say whom it dials where.
+const ASK_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// `members`.
 #[derive(Args, Debug)]
@@ -220,7 +223,8 @@ fn list(cluster: &mut Cluster) -> ExitCode {
         rows.insert(0, Report::heads());
     }
     let mut text = table(&rows);
-    let notes = report.notes();
+    let mut notes = report.notes();
+    notes.extend(overrides(&report, None));
     if is_terminal {
         for note in &notes {
             text.push_str(note);
@@ -230,6 +234,24 @@ fn list(cluster: &mut Cluster) -> ExitCode {
         notes.iter().for_each(|note| complain(note));
     }
     print(&text)
+}
+
+/// Members, or this one, that some server dials where its own `--peers` says, whatever the log says.
+fn overrides(report: &Report, only: Option<u64>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (server, address) in report.reachable() {
+        // One that does not answer is shown as what it is in the list.
+        let Ok(info) = ask_info(&address, ASK_WAIT_MAX) else { continue };
+        let Some(overridden) = info.get("quorate_peer_addresses_overridden") else { continue };
+        for (id, address) in overridden.split(',').filter_map(|pair| pair.split_once('=')) {
+            if only.is_none_or(|only| id == only.to_string()) {
+                notes.push(format!(
+                    "server {server} dials server {id} at {address}, as its own --peers says, whatever the cluster says"
+                ));
+            }
+        }
+    }
+    notes
 }
 
 fn look(cluster: &mut Cluster) -> Result<Report, Miss> {
@@ -256,7 +278,10 @@ fn change(cluster: &mut Cluster, words: &[String], goal: &Goal, patience: Durati
         return ExitCode::SUCCESS;
     }
     match wait::wait(cluster, words, goal, (&before, begun), patience) {
-        Ok(()) => {
+        Ok(report) => {
+            if let Goal::At(id, _) = goal {
+                overrides(&report, Some(*id)).iter().for_each(|note| complain(note));
+            }
             let _ = print("done\n");
             ExitCode::SUCCESS
         }

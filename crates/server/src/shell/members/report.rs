@@ -37,7 +37,7 @@ pub(super) struct Report {
 }
 
 /// One member.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Row {
     pub(super) id: u64,
     pub(super) standing: String,
@@ -126,6 +126,12 @@ impl Report {
         self.members.iter().filter_map(|row| row.fields.text("client").parse().ok()).collect()
     }
 
+    /// Where clients find each member that is not known to be down.
+    pub(super) fn reachable(&self) -> Vec<(u64, Address)> {
+        let up = self.members.iter().filter(|row| row.health != "down");
+        up.filter_map(|row| Some((row.id, row.fields.text("client").parse().ok()?))).collect()
+    }
+
     /// The heads of the columns of [`Report::rows`].
     pub(super) fn heads() -> Vec<String> {
         ["ID", "ROLE", "VOTE", "HEALTH", "MATCH", "LAG", "SEEN", "PEER-ADDRESS", "CLIENT-ADDRESS", "VERSION"]
@@ -148,22 +154,6 @@ impl Report {
         }
         if self.transfer > 0 {
             notes.push(format!("under way: leadership is handed over to server {}", self.transfer));
-        }
-        for row in &self.members {
-            let servers: Vec<String> = row
-                .fields
-                .list("overridden-by")
-                .iter()
-                .filter_map(|id| if let Frame::Integer(id) = id { Some(id.to_string()) } else { None })
-                .collect();
-            if !servers.is_empty() {
-                notes.push(format!(
-                    "server {} is dialled by server {} at the address of its own --peers, not at {}",
-                    row.id,
-                    servers.join(", "),
-                    row.address
-                ));
-            }
         }
         for waiting in &self.waiting {
             notes.push(format!(

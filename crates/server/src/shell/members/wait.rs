@@ -29,7 +29,7 @@ pub(super) fn wait(
     goal: &Goal,
     (before, mut begun): (&Report, Begun),
     patience: Duration,
-) -> Result<(), Miss> {
+) -> Result<Report, Miss> {
     let mut moved = Instant::now();
     let mut last = String::new();
     let mut step_before = String::new();
@@ -41,7 +41,7 @@ pub(super) fn wait(
             )),
         })?;
         let now = match how(&report, goal, before, begun.index) {
-            Look::Done => return Ok(()),
+            Look::Done => return Ok(report),
             Look::Goes(step, how_far) => {
                 if step != step_before {
                     progress.step(&step);
@@ -129,4 +129,82 @@ fn catches_up(joiner: &Row, commit: u64) -> Look {
         format!("server {id} catches up (entries)"),
         Some((joiner.matched, commit.max(joiner.matched))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `leader index change`, then a row each: `id standing health match`.
+    fn report(head: (u64, u64, &str), rows: &[(u64, &str, &str, u64)]) -> Report {
+        let (leader, index, change) = head;
+        let mut report = Report::default();
+        (report.leader, report.index, report.commit) = (leader, index, 100);
+        change.clone_into(&mut report.change);
+        for (id, standing, health, matched) in rows {
+            let mut row = Row::default();
+            (row.id, row.matched, row.address) = (*id, *matched, format!("h{id}:7"));
+            (row.standing, row.health) = ((*standing).to_owned(), (*health).to_owned());
+            report.members.push(row);
+        }
+        report
+    }
+
+    const VOTERS: [(u64, &str, &str, u64); 3] =
+        [(1, "voter", "up", 100), (2, "voter", "up", 100), (3, "voter", "down", 50)];
+
+    #[test]
+    fn it_is_done_when_nothing_is_under_way_and_all_is_as_it_should_be() {
+        let before = report((1, 0, ""), &VOTERS);
+        let now = report((2, 9, ""), &VOTERS);
+        for goal in [
+            Goal::Voter(3),
+            Goal::Gone(4),
+            Goal::Replaced(4, 3),
+            Goal::Rebuilt(3),
+            Goal::Leads(Some(2)),
+            Goal::Leads(None),
+            Goal::At(3, "h3:7".to_owned()),
+        ] {
+            assert_eq!(how(&now, &goal, &before, 9), Look::Done, "{goal:?}");
+        }
+        let mut joint = report((2, 9, "the voters 1, 2, 3, 4 become 1, 2, 3"), &VOTERS);
+        assert!(matches!(how(&joint, &Goal::Gone(4), &before, 9), Look::Goes(_, None)));
+        joint.transfer = 3;
+        assert!(matches!(how(&joint, &Goal::Leads(Some(3)), &before, 9), Look::Goes(_, None)));
+    }
+
+    #[test]
+    fn what_was_lost_with_its_leader_is_told_from_what_another_change_undid() {
+        let before = report((1, 5, ""), &VOTERS);
+        // The entry at 9 is not there: the new leader has none after 5.
+        assert_eq!(how(&report((2, 5, ""), &VOTERS), &Goal::Voter(4), &before, 9), Look::Lost);
+        assert_eq!(how(&report((2, 12, ""), &VOTERS), &Goal::Voter(4), &before, 9), Look::Overtaken);
+        assert_eq!(how(&report((1, 5, ""), &VOTERS), &Goal::Leads(None), &before, 5), Look::Lost);
+    }
+
+    #[test]
+    fn who_catches_up_is_shown_with_how_far_it_is() {
+        let before = report((1, 0, ""), &VOTERS);
+        let joining = |health: &str, matched: u64| {
+            let rows = [&VOTERS[..], &[(4, "joining", health, matched)]].concat();
+            report((1, 9, "server 4 catches up, and will vote then"), &rows)
+        };
+        let goal = Goal::Voter(4);
+        assert_eq!(
+            how(&joining("behind", 40), &goal, &before, 9),
+            Look::Goes("server 4 catches up (entries)".to_owned(), Some((40, 100)))
+        );
+        assert_eq!(
+            how(&joining("down", 40), &goal, &before, 9),
+            Look::Goes("server 4 at h4:7 is not heard".to_owned(), None)
+        );
+        let mut receiving = joining("behind", 0);
+        let row = receiving.members.last_mut().unwrap();
+        (row.snapshot_sent, row.snapshot_bytes) = (3 << 20, 12 << 20);
+        assert_eq!(
+            how(&receiving, &goal, &before, 9),
+            Look::Goes("server 4 receives the snapshot (MiB)".to_owned(), Some((3, 12)))
+        );
+    }
 }
