@@ -11,14 +11,12 @@ mod plan;
 mod roster;
 
 pub(crate) use plan::{Planned, Refused, View, Waiting, plan};
-pub use roster::{Roster, Seat};
+pub use roster::Roster;
 
 /// Voters of a cluster at most: each write is synced by a majority of them.
 pub const VOTERS_MAX: usize = 7;
 /// Learners of a cluster at most: the leader sends each of them the whole log.
 pub const LEARNERS_MAX: usize = 7;
-/// Bytes of an address at most.
-pub const ADDRESS_BYTES_MAX: usize = 255;
 
 /// One `MEMBERS …`, with what the shell knows of the servers around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +103,6 @@ pub struct Neighbour {
     pub client: Box<str>,
     /// Which program it runs.
     pub version: Box<str>,
-    /// The folder that it founded the cluster with.
-    pub founding: Option<Incarnation>,
 }
 
 /// The answer to a `MEMBERS …` that is no error.

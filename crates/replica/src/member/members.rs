@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_raft::{Index, Input, NodeId, Progress, ProgressState, Term};
+use quorate_raft::{Index, Input, NodeId, Progress, ProgressState, Refusal, Term};
 use quorate_storage::Incarnation;
 
 use super::Member;
 use crate::command::{Reply, ReplyError};
 use crate::members::{
-    Change, ChangeStage, Health, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport,
-    Neighbour, Planned, Refused, Roster, Seat, Standing, View, Waiting, faults_borne, plan, quorum,
+    Change, ChangeStage, Health, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport, Neighbour,
+    Planned, Refused, Roster, Standing, View, Waiting, faults_borne, plan, quorum,
 };
 use crate::replica::{Answer, ConnectionId, Outbox, TICK_MS};
+use crate::seat::Seat;
 
 /// A member that has been silent for longer is down.
 const SILENT_MS: u64 = 1_000;
@@ -77,7 +78,7 @@ impl Member {
         if !self.is_leader() {
             return Err(self.elsewhere(call));
         }
-        let roster = self.roster(&call.neighbours);
+        let roster = Roster::new(self.node.membership(), &call.neighbours);
         match &call.ask {
             MembersAsk::List => {
                 Ok(MembersReply::Report(Box::new(self.report(&roster, &call.neighbours, out.id))))
@@ -113,7 +114,7 @@ impl Member {
             own: out.id,
             is_new,
             roster,
-            is_pending: self.is_change_pending(),
+            is_pending: self.node.is_change_pending(),
             transfer: self.node.transfer(),
             known: &known,
             waiting: &waiting,
@@ -132,7 +133,7 @@ impl Member {
             Err(Refused::Never(why)) => return Err(ReplyError::MembersRefused(why)),
             Err(Refused::NotNow(why)) => return Err(ReplyError::NotServing(why)),
         };
-        Ok(MembersReply::Change { stage, index: self.membership_index(), says })
+        Ok(MembersReply::Change { stage, index: self.node.membership_index().0, says })
     }
 
     fn report(
@@ -148,7 +149,7 @@ impl Member {
             leader: own,
             term: self.node.term().0,
             commit: self.node.commit().0,
-            index: self.membership_index(),
+            index: self.node.membership_index().0,
             quorum: quorum(voters) as u64,
             voters: voters as u64,
             faults: faults_borne(voters) as u64,
@@ -162,7 +163,7 @@ impl Member {
 
     fn under_way(&self, roster: &Roster) -> String {
         let waits = || "a change waits for a majority to store it".to_owned();
-        roster.under_way().or_else(|| self.is_change_pending().then(waits)).unwrap_or_default()
+        roster.under_way().or_else(|| self.node.is_change_pending().then(waits)).unwrap_or_default()
     }
 
     fn row(
@@ -232,31 +233,6 @@ impl Member {
         if is_behind { Health::Behind } else { Health::Up }
     }
 
-    /// The latest membership, with all that is known of each seat.
-    fn roster(&self, neighbours: &BTreeMap<NodeId, Neighbour>) -> Roster {
-        let membership = self.node.membership();
-        let mut roster = Roster {
-            voters: membership.voters().clone(),
-            learners: membership.learners().clone(),
-            ..Roster::default()
-        };
-        for id in roster.members() {
-            // The log knows nothing of a founding member but that it is one, until it has said more.
-            let Some(neighbour) = neighbours.get(&id) else { continue };
-            let Some(incarnation) = neighbour.founding else { continue };
-            roster.seats.insert(id, Seat { incarnation, address: neighbour.dialled.clone() });
-        }
-        roster
-    }
-
-    fn is_change_pending(&self) -> bool {
-        false
-    }
-
-    fn membership_index(&self) -> u64 {
-        0
-    }
-
     fn who_waits(&self) -> BTreeMap<NodeId, Waiting> {
         BTreeMap::new()
     }
@@ -265,8 +241,15 @@ impl Member {
         Vec::new()
     }
 
-    fn reconfigure(&mut self, _: &Roster, _: &mut Outbox) -> Result<(), ReplyError> {
-        Err(ReplyError::MembersRefused("changing the members is not supported yet".to_owned()))
+    fn reconfigure(&mut self, target: &Roster, out: &mut Outbox) -> Result<(), ReplyError> {
+        let later = |why: &str| Err(ReplyError::NotServing(format!("{why}: try again in a moment")));
+        match self.step(Input::Reconfigure { target: target.to_membership() }, out) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(Refusal::NotReady)) => later("this server has just begun to lead"),
+            Some(Err(Refusal::ChangePending)) => later("another change is under way"),
+            Some(Err(Refusal::Busy | Refusal::TooLarge)) => later("too much is under way"),
+            Some(Err(Refusal::NotLeader { .. })) | None => Err(ReplyError::ClusterDown),
+        }
     }
 
     fn known(&self, roster: &Roster, own: NodeId) -> BTreeMap<NodeId, Health> {

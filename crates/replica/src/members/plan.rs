@@ -7,7 +7,8 @@ use quorate_raft::NodeId;
 use quorate_storage::Incarnation;
 
 use super::roster::list;
-use super::{Change, Health, LEARNERS_MAX, Roster, Seat, VOTERS_MAX, faults_borne, quorum};
+use super::{Change, Health, LEARNERS_MAX, Roster, VOTERS_MAX, faults_borne, quorum};
+use crate::seat::Seat;
 
 /// What a leader knows when it is asked.
 pub(crate) struct View<'a> {

@@ -2,17 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_raft::NodeId;
-use quorate_storage::Incarnation;
+use quorate_raft::{Membership, NodeId};
 
-/// The place of a member: the folder that it takes part with, and where the others dial it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
-    /// Which folder.
-    pub incarnation: Incarnation,
-    /// The address of its port for servers; empty where it is not known.
-    pub address: Box<str>,
-}
+use super::Neighbour;
+use crate::seat::{ADDRESS_BYTES_MAX, Seat};
 
 /// See the module. What is in `joining` is also in `learners`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +23,42 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// What this membership says. Where it knows no address, that of the neighbour is as good as any: a change writes it down.
+    pub(crate) fn new(membership: &Membership, neighbours: &BTreeMap<NodeId, Neighbour>) -> Self {
+        // Of a voter that comes anew with another folder, that one is meant.
+        let settled = membership.settled();
+        let seat = |id: NodeId| {
+            let mut seat = Seat::of(&settled, id).or_else(|| Seat::of(membership, id))?;
+            let is_told = |neighbour: &&Neighbour| neighbour.dialled.len() <= ADDRESS_BYTES_MAX;
+            if let Some(neighbour) = neighbours.get(&id).filter(is_told).filter(|_| seat.address.is_empty()) {
+                seat.address.clone_from(&neighbour.dialled);
+            }
+            Some((id, seat))
+        };
+        Self {
+            voters: membership.voters().clone(),
+            outgoing: membership.outgoing().clone(),
+            learners: membership.learners().clone(),
+            joining: membership.joining().clone(),
+            seats: membership.members().into_iter().filter_map(seat).collect(),
+        }
+    }
+
+    /// As consensus carries it; of a simple one.
+    ///
+    /// # Panics
+    /// Without voters, or where a voter is a learner too.
+    pub(crate) fn to_membership(&self) -> Membership {
+        let mut membership = Membership::simple(self.voters.clone()).with_learners(self.learners.clone());
+        for (id, replaced) in &self.joining {
+            membership = membership.with_joining(*id, *replaced);
+        }
+        for (id, seat) in self.seats.iter().filter(|(id, _)| self.contains(**id)) {
+            membership = membership.with_seat(*id, seat.to_bytes());
+        }
+        membership
+    }
+
     /// Whether two sets of voters must agree.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()

@@ -1,4 +1,4 @@
-//! What `MEMBERS` should know besides the log: the founding list, and the programs of the others. Knows nothing of what is
+//! What `MEMBERS` should know besides the log: the programs and the addresses of the others. Knows nothing of what is
 //! made of it.
 
 use super::{Replica, Request};
@@ -9,9 +9,6 @@ impl Replica {
     /// Adds what this server knows to what its shell does.
     pub(super) fn inform_members(&self, request: &mut Request) {
         let Operation::Members(call) = &mut request.operation else { return };
-        for member in &self.identity.founding {
-            call.neighbours.entry(member.id).or_default().founding = Some(member.incarnation);
-        }
         for (id, neighbour) in &mut call.neighbours {
             let Some(greeted) = self.program(*id) else { continue };
             let Neighbour { dialled, version, .. } = neighbour;

@@ -7,6 +7,7 @@ use quorate_replica::command::Operation;
 use quorate_replica::members::{
     Change, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport, Neighbour, WaitingRow,
 };
+use quorate_replica::seat::ADDRESS_BYTES_MAX;
 use quorate_resp::Encoder;
 
 use super::{Call, CommandError, Outcome, integer, is_word};
@@ -100,7 +101,7 @@ fn address(call: &Call<'_>, at: usize) -> Result<Box<str>, CommandError> {
     let address: Address =
         text.parse().map_err(|problem| CommandError::err(format!("'{text}': {problem}")))?;
     let address = address.to_string();
-    if address.len() > quorate_replica::members::ADDRESS_BYTES_MAX {
+    if address.len() > ADDRESS_BYTES_MAX {
         return Err(CommandError::err("the address is too long"));
     }
     Ok(address.into())
@@ -118,7 +119,6 @@ fn neighbours(shared: &Shared) -> BTreeMap<NodeId, Neighbour> {
         dialled: config.peer_advertise.to_string().into(),
         client: client.to_string().into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        founding: None,
     };
     others.chain([(config.id, own)]).collect()
 }

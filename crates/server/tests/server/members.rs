@@ -100,3 +100,57 @@ fn the_exit_status_says_what_became_of_it() {
     let (status, out, notes) = run(&["members", "list", "--servers", &nobody, "--timeout", "100ms"], b"");
     assert_eq!((status, out.as_str()), (1, ""), "{notes}");
 }
+
+/// The word of each member's line in this column, by id.
+fn column(cluster: &Cluster, column: usize) -> BTreeMap<u64, String> {
+    let (status, out, notes) = members(cluster, &["list"]);
+    assert_eq!(status, 0, "{notes}");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    out.lines().map(words).map(|words| (words[0].parse().unwrap(), words[column].clone())).collect()
+}
+
+const VOTE: usize = 2;
+const ADDRESS: usize = 7;
+
+#[track_caller]
+fn done(cluster: &Cluster, words: &[&str]) -> String {
+    let (status, out, notes) = members(cluster, words);
+    assert_eq!((status, out.lines().last()), (0, Some("done")), "{words:?}: {out}{notes}");
+    out
+}
+
+#[test]
+fn a_voter_becomes_a_learner_and_a_voter_again() {
+    let cluster = Cluster::start(3);
+    let other = (cluster.other(cluster.leader()) + 1) as u64;
+    let out = done(&cluster, &["demote", &other.to_string()]);
+    assert!(out.contains("quorum 2 of 3 -> 2 of 2; faults borne 1 -> 0"), "{out}");
+    assert!(out.contains("warning: fewer servers may fail than before"), "{out}");
+    assert_eq!(column(&cluster, VOTE)[&other], "learner");
+    done(&cluster, &["promote", &other.to_string()]);
+    assert_eq!(column(&cluster, VOTE)[&other], "voter");
+}
+
+#[test]
+fn a_server_is_removed_even_if_it_leads() {
+    let cluster = Cluster::start(3);
+    let leader = (cluster.leader() + 1) as u64;
+    done(&cluster, &["remove", &leader.to_string()]);
+    let votes = column(&cluster, VOTE);
+    assert_eq!(votes.len(), 2);
+    assert!(!votes.contains_key(&leader));
+    let mut client = cluster.server(cluster.other(leader as usize - 1)).client();
+    assert_eq!(client.call(&["SET", "k", "v"]), crate::support::ok());
+    let (status, out, notes) = members(&cluster, &["remove", &leader.to_string()]);
+    assert_eq!((status, out.lines().last()), (0, Some("done: so it was already")), "{notes}");
+}
+
+#[test]
+fn an_address_changes() {
+    let cluster = Cluster::start(3);
+    let other = (cluster.other(cluster.leader()) + 1).to_string();
+    let address = format!("127.0.0.1:{}", crate::ports::free_port());
+    let (status, out, notes) = members(&cluster, &["set-address", &other, &address]);
+    assert_eq!((status, out.lines().last()), (0, Some("done")), "{notes}");
+    assert_eq!(column(&cluster, ADDRESS)[&other.parse::<u64>().unwrap()], address);
+}
