@@ -160,7 +160,12 @@ fn part_name() -> String {
 }
 
 fn config() -> FolderConfig {
-    FolderConfig { node: node(), fresh_incarnation: Incarnation(101), segment_bytes: SEGMENT_BYTES }
+    FolderConfig {
+        node: node(),
+        fresh_incarnation: Incarnation(101),
+        segment_bytes: SEGMENT_BYTES,
+        tail_bytes: u64::MAX,
+    }
 }
 
 /// Starts on the folder, applies all of its log, and goes on receiving; also how many bytes were there of that.

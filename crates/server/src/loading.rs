@@ -105,6 +105,7 @@ fn read(config: &ServeConfig, seed: u64, at: &LoadProgress) -> anyhow::Result<Bo
         node: config.id,
         fresh_incarnation: Incarnation(getrandom::u64().context("no random numbers")?),
         segment_bytes: segment_bytes(config.log_bytes_max),
+        tail_bytes: config.log_tail_bytes,
     };
     let mut progress = Progress::new(format!("reading {}", name()), &|line| info!("{line}"));
     let mut machine = None;

@@ -40,6 +40,7 @@ impl World {
             node: node_id(host),
             fresh_incarnation: Incarnation(self.chance.hosts.draw()),
             segment_bytes: self.options.host.segment_bytes,
+            tail_bytes: self.options.host.log_tail_bytes,
         };
         // Nothing that counts depends on it.
         let seed = self.starts;

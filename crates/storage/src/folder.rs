@@ -24,6 +24,8 @@ pub struct FolderConfig {
     pub fresh_incarnation: Incarnation,
     /// See [`WalConfig::segment_bytes`].
     pub segment_bytes: u64,
+    /// See [`WalConfig::tail_bytes`].
+    pub tail_bytes: u64,
 }
 
 /// An open data folder. Its parts go where they are needed: the log to the thread of the disk.
@@ -182,6 +184,7 @@ impl Folder {
             segment_bytes: config.segment_bytes,
             if_missing,
             snapshot: snapshot.as_ref().map_or(Position::ZERO, SnapshotFile::position),
+            tail_bytes: config.tail_bytes,
         };
         let names = Arc::clone(&disk);
         let (wal, restored) = Wal::open_reporting(disk, &config, &mut |bytes| {

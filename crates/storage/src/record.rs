@@ -55,6 +55,8 @@ pub const ENTRY_BYTES_MAX: usize = RECORD_PAYLOAD_BYTES_MAX - WRITE_FIXED_BYTES 
 
 /// Bytes of a record before its payload.
 pub(crate) const HEAD_BYTES: usize = 48;
+/// Where in a record the number of its segment ends, which is never 0.
+pub(crate) const SEGMENT_FIELD_END: usize = 24;
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
 /// Bytes of a whole segment header.
@@ -248,16 +250,19 @@ pub(crate) fn write_payload_bytes(entries: &[Entry]) -> usize {
     WRITE_FIXED_BYTES + entries.iter().map(Entry::cost).sum::<usize>()
 }
 
+/// How many bytes the record has that begins with this head, if it is one of that segment.
+pub(crate) fn whole_bytes(head: &[u8], segment: u64) -> Option<usize> {
+    if head.len() < HEAD_BYTES || u64_at(head, SEGMENT_FIELD_END - 8) != segment {
+        return None;
+    }
+    let length = u32_at(head, 0) as usize;
+    (length <= RECORD_PAYLOAD_BYTES_MAX).then(|| record_bytes(length))
+}
+
 /// Reads the record that begins at the first byte of `bytes` and belongs to `segment` of `owner`'s folder.
 pub(crate) fn decode(bytes: &[u8], owner: Incarnation, segment: u64) -> Result<Record, NoRecord> {
-    if bytes.len() < HEAD_BYTES || u64_at(bytes, 16) != segment {
-        return Err(NoRecord::Invalid);
-    }
-    let length = u32_at(bytes, 0) as usize;
-    if length > RECORD_PAYLOAD_BYTES_MAX || record_bytes(length) > bytes.len() {
-        return Err(NoRecord::Invalid);
-    }
-    let whole = &bytes[..record_bytes(length)];
+    let whole = whole_bytes(bytes, segment).and_then(|whole| bytes.get(..whole)).ok_or(NoRecord::Invalid)?;
+    let length = u32_at(whole, 0) as usize;
     let checksum = checksum(owner, whole);
     if checksum != u32_at(bytes, 4) {
         return Err(NoRecord::Invalid);

@@ -1,5 +1,4 @@
-//! Reads the log's bytes and judges them: clean, torn, or damaged. Pure: bytes in, judgement out; knows no
-//! disk, and changes nothing.
+//! Reads the log's bytes and judges them: clean, torn, or damaged. Knows no folder, and changes nothing.
 //!
 //! Each valid record names an offset up to which the log was synced when it was written. Those claims are
 //! true for ever, because nothing below a claim is ever cut. So the first place where the chain of records
@@ -16,18 +15,22 @@
 //! The log goes on from the newest snapshot, whose position is given: segments that it covers may be gone.
 
 mod error;
+mod window;
 
 use std::collections::VecDeque;
 
 use quorate_raft::{Entry, HardState, Index, Position, Term};
 
+use crate::disk::DiskError;
 use crate::identity::Incarnation;
 use crate::record::{
-    self, ALIGNMENT, Body, HEAD_BYTES, HEADER_RECORD_BYTES, LogOffset, NoRecord, Record, SegmentHeader,
+    self, ALIGNMENT, Body, HEAD_BYTES, HEADER_RECORD_BYTES, LogOffset, NoRecord, Record, SEGMENT_FIELD_END,
+    SegmentHeader,
 };
 use crate::usage::{Older, Usage};
 pub(crate) use error::snapshot_lost;
 pub use error::{Damage, LogError};
+pub(crate) use window::{Buffer, Window};
 
 /// Above the numbers of all records and segments that a log can reach.
 const NUMBER_MAX: u64 = u64::MAX / 4;
@@ -96,16 +99,39 @@ pub(crate) struct Unused {
     pub(crate) bytes: u64,
 }
 
-/// Nothing but zeros. A block at a time, since a byte at a time costs a start as much as reading the file.
-fn is_blank(bytes: &[u8]) -> bool {
-    bytes.chunks(4_096).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+/// Why a segment was not taken.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It was not read.
+    Disk(DiskError),
+    /// It was, and is not to be gone on with.
+    Log(LogError),
 }
+
+impl From<DiskError> for Stop {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// Bytes that are looked at for a record behind a break, at once.
+const SEARCH_BYTES: usize = 4_096;
 
 /// Takes the segments in order, then judges.
 pub(crate) struct Scan {
     owner: Incarnation,
     /// The newest snapshot, or (0, 0).
     snapshot: Position,
+    /// What is held at most of what it covers.
+    tail_bytes: u64,
+    /// What is held of it now.
+    covered_bytes: u64,
     /// Before the first of the entries.
     base: Position,
     /// What the last header calls the base: where the log was begun anew, or (0, 0).
@@ -117,14 +143,16 @@ pub(crate) struct Scan {
     usage: Usage,
     hard_state: HardState,
     last: Position,
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
     number: u64,
     checksum: u32,
     sealed: bool,
     /// Behind the last record of the chain.
     end: LogOffset,
-    /// The bytes of the segment of `end`.
-    bytes: Vec<u8>,
+    /// Bytes of the file of the segment of `end`.
+    segment_bytes: u64,
+    /// The bytes of that segment before `end` that were not known to be synced when it was read.
+    tail: Vec<u8>,
     /// The first place where the chain breaks.
     broken: Option<LogOffset>,
     /// The first place where something else than zeros follows a break.
@@ -143,10 +171,12 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(owner: Incarnation, snapshot: Position, usage: Usage) -> Self {
+    pub(crate) fn new(owner: Incarnation, snapshot: Position, tail_bytes: u64, usage: Usage) -> Self {
         Self {
             owner,
             snapshot,
+            tail_bytes,
+            covered_bytes: 0,
             base: Position::ZERO,
             reset: Position::ZERO,
             left_over: Vec::new(),
@@ -155,12 +185,13 @@ impl Scan {
             usage,
             hard_state: HardState::default(),
             last: Position::ZERO,
-            entries: Vec::new(),
+            entries: VecDeque::new(),
             number: 0,
             checksum: 0,
             sealed: false,
             end: LogOffset::default(),
-            bytes: Vec::new(),
+            segment_bytes: 0,
+            tail: Vec::new(),
             broken: None,
             torn: None,
             next: None,
@@ -178,15 +209,15 @@ impl Scan {
     }
 
     /// Reads the next segment. The first that counts may have any number, if a snapshot covers all before it.
-    pub(crate) fn segment(&mut self, number: u64, bytes: Vec<u8>) -> Result<(), LogError> {
-        self.check_owner(number, &bytes)?;
+    pub(crate) fn segment(&mut self, number: u64, window: &mut Window<'_>) -> Result<(), Stop> {
+        self.check_owner(number, window)?;
         if self.segment == 0 {
-            if !self.is_beginning(number, &bytes)? {
+            if !self.is_beginning(number, window)? {
                 self.left_over(number);
                 return Ok(());
             }
         } else if number != self.segment + 1 {
-            return Err(self.missing(self.segment + 1));
+            return Err(self.missing(self.segment + 1).into());
         } else {
             // The file is made after the header of the segment before it was synced.
             self.claim(LogOffset::new(self.segment, 1));
@@ -197,38 +228,36 @@ impl Scan {
             self.broken.get_or_insert(self.end);
         } else if self.number > 0 && self.end.segment + 1 == number {
             // It was whole before the seal was written, whatever stands behind the seal now.
-            self.check_length(number, self.next_bytes, bytes.len() as u64)?;
+            self.check_length(number, self.next_bytes, window.bytes())?;
         }
-        let end = if self.broken.is_some() { 0 } else { self.follow(number, &bytes)? };
-        let rest = LogOffset::new(number, end as u64);
-        let is_blank = is_blank(&bytes[end..]);
+        let end = if self.broken.is_some() { 0 } else { self.follow(number, window)? };
+        let rest = LogOffset::new(number, end);
+        let is_blank = window.is_blank_from(end)?;
         if !is_blank {
             self.broken.get_or_insert(rest);
             self.torn.get_or_insert(rest);
-            self.search(number, end, &bytes)?;
+            self.search(number, end, window)?;
         }
-        if end > 0 {
-            self.bytes = bytes;
-        } else {
+        if end == 0 {
             self.broken.get_or_insert(rest);
-            self.next = Some(Unused { is_blank, bytes: bytes.len() as u64 });
+            self.next = Some(Unused { is_blank, bytes: window.bytes() });
         }
         Ok(())
     }
 
     /// Whether the log can begin with this segment: it is the first of all, or a snapshot covers all before it.
-    fn is_beginning(&mut self, number: u64, bytes: &[u8]) -> Result<bool, LogError> {
+    fn is_beginning(&mut self, number: u64, window: &mut Window<'_>) -> Result<bool, Stop> {
         if number == 1 {
             return Ok(true);
         }
         let place = LogOffset::new(number, 0);
         if number > NUMBER_MAX {
-            return Err(self.senseless(place, "its number is one that no log reaches"));
+            return Err(self.senseless(place, "its number is one that no log reaches").into());
         }
-        if is_blank(bytes) {
-            return Err(self.missing(self.uncovered.unwrap_or(number) - 1));
+        if window.is_blank_from(0)? {
+            return Err(self.missing(self.uncovered.unwrap_or(number) - 1).into());
         }
-        if let Some(Record { body: Body::Header(header), .. }) = self.read(place, bytes)?
+        if let Some(Record { body: Body::Header(header), .. }) = self.read(place, window)?
             && header.last.index > self.snapshot.index
         {
             self.uncovered.get_or_insert(number);
@@ -240,7 +269,7 @@ impl Scan {
     }
 
     /// Says what it all means. `None` if there is no record at all and none is missed.
-    pub(crate) fn judge(self) -> Result<Option<Recovered>, LogError> {
+    pub(crate) fn judge(mut self) -> Result<Option<Recovered>, LogError> {
         if let Some(at) = self.broken
             && at < self.synced
         {
@@ -258,22 +287,22 @@ impl Scan {
         }
         let index = self.last.index.next();
         let outcome = self.torn.map_or(Outcome::Clean, |at| Outcome::Torn(Cut { at, index }));
-        let known = if self.synced.segment < self.end.segment { 0 } else { self.synced.min(self.end).offset };
-        let end = usize::try_from(self.end.offset).expect("an offset in memory");
+        // What was found to be synced since needs not be written again.
+        let written = usize::try_from(self.end.offset - self.known()).expect("bytes in memory");
+        let tail = self.tail.split_off(self.tail.len() - written);
         let holds_snapshot = self.holds(self.snapshot);
         if !holds_snapshot && self.snapshot.index <= self.reset.index {
             return Err(self.senseless(self.end, "the log begins behind another snapshot of that index"));
         }
         let mut usage = self.usage;
         usage.cover(self.snapshot.index);
-        let known = usize::try_from(known).expect("an offset in memory");
         Ok(Some(Recovered {
             outcome,
             hard_state: self.hard_state,
             base: self.base,
             reset: self.reset,
             last: self.last,
-            entries: self.entries,
+            entries: self.entries.into(),
             holds_snapshot,
             left_over: self.left_over,
             older: self.older,
@@ -281,9 +310,9 @@ impl Scan {
             number: self.number,
             checksum: self.checksum,
             end: self.end,
-            segment_bytes: self.bytes.len() as u64,
+            segment_bytes: self.segment_bytes,
             sealed: self.sealed,
-            tail: self.bytes[known..end].to_vec(),
+            tail,
             next: self.next,
             marked: self.marked,
             claimed: self.claimed,
@@ -299,85 +328,120 @@ impl Scan {
         self.entries.get(at).is_some_and(|entry| entry.position == position)
     }
 
-    fn check_owner(&self, number: u64, bytes: &[u8]) -> Result<(), LogError> {
-        match record::header_owner(bytes, number) {
+    fn check_owner(&self, number: u64, window: &mut Window<'_>) -> Result<(), Stop> {
+        let bytes = record::whole_bytes(window.get(0, HEAD_BYTES)?, number).unwrap_or(0);
+        match record::header_owner(window.get(0, bytes.max(HEADER_RECORD_BYTES))?, number) {
             Some(found) if found != self.owner => {
                 let file = LogOffset::new(number, 0).file();
-                Err(LogError::Foreign { file, found, expected: self.owner })
+                Err(LogError::Foreign { file, found, expected: self.owner }.into())
             }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Follows the chain from the segment's beginning; returns where it ends.
-    fn follow(&mut self, number: u64, bytes: &[u8]) -> Result<usize, LogError> {
+    fn follow(&mut self, number: u64, window: &mut Window<'_>) -> Result<u64, Stop> {
         let mut at = 0;
+        window.keep_from(0);
         // The log's very first segment follows nothing; every other one follows a seal.
         let mut open = self.number == 0 || self.sealed;
-        while open && at < bytes.len() {
-            let place = LogOffset::new(number, at as u64);
-            let Some(record) = self.read(place, &bytes[at..])? else { break };
+        while open && at < window.bytes() {
+            let place = LogOffset::new(number, at);
+            let Some(record) = self.read(place, window)? else { break };
             let follows =
                 record.head.number == self.number + 1 && record.head.previous_checksum == self.checksum;
             // What the first one follows is deleted.
             let is_first = self.number == 0 && number > 1;
             if is_first && !(number..NUMBER_MAX).contains(&record.head.number) {
-                return Err(self.senseless(place, "its number is one that no log reaches"));
+                return Err(self.senseless(place, "its number is one that no log reaches").into());
             }
             if !is_first && !follows {
                 if at == 0 {
-                    return Err(self.senseless(place, "this segment does not follow the one before it"));
+                    let what = "this segment does not follow the one before it";
+                    return Err(self.senseless(place, what).into());
                 }
                 break;
             }
             if (at == 0) != matches!(record.body, Body::Header(_)) {
-                return Err(self.senseless(place, "a segment header is not where a segment begins"));
+                return Err(self.senseless(place, "a segment header is not where a segment begins").into());
             }
-            self.claim(record.head.synced);
-            self.number = record.head.number;
-            self.checksum = record.checksum;
-            at += record.bytes;
-            let size = record.bytes as u64;
-            self.end = LogOffset::new(number, at as u64);
-            self.sealed = matches!(record.body, Body::Seal { .. });
-            self.marked = matches!(record.body, Body::Marker);
+            at += record.bytes as u64;
+            self.take(place, record, is_first, window.bytes())?;
             open = !self.sealed;
-            match record.body {
-                Body::Header(header) if is_first => self.first_header(place, &header, bytes.len() as u64)?,
-                Body::Header(header) => self.header(place, &header, bytes.len() as u64)?,
-                Body::Write { hard_state, entries } => {
-                    self.write(place, hard_state, entries)?;
-                    self.usage.add(self.last.index, size);
-                }
-                Body::Seal { next_bytes } => self.next_bytes = next_bytes,
-                Body::Marker => {}
-            }
+            window.keep_from(self.known());
         }
+        if at > 0 {
+            let known = self.known();
+            self.tail = window.get(known, usize::try_from(at - known).expect("bytes in memory"))?.to_vec();
+            self.segment_bytes = window.bytes();
+        }
+        window.keep_from(u64::MAX);
         Ok(at)
     }
 
+    /// Takes the next record of the chain, in a file of so many bytes.
+    fn take(
+        &mut self,
+        place: LogOffset,
+        record: Record,
+        is_first: bool,
+        file_bytes: u64,
+    ) -> Result<(), LogError> {
+        self.claim(record.head.synced);
+        self.number = record.head.number;
+        self.checksum = record.checksum;
+        let bytes = record.bytes as u64;
+        self.end = LogOffset::new(place.segment, place.offset + bytes);
+        self.sealed = matches!(record.body, Body::Seal { .. });
+        self.marked = matches!(record.body, Body::Marker);
+        match record.body {
+            Body::Header(header) if is_first => self.first_header(place, &header, file_bytes)?,
+            Body::Header(header) => self.header(place, &header, file_bytes)?,
+            Body::Write { hard_state, entries } => {
+                self.write(place, hard_state, entries)?;
+                self.usage.add(self.last.index, bytes);
+            }
+            Body::Seal { next_bytes } => self.next_bytes = next_bytes,
+            Body::Marker => {}
+        }
+        Ok(())
+    }
+
+    /// In the segment of the end: up to where it is known to be synced.
+    fn known(&self) -> u64 {
+        if self.synced.segment < self.end.segment { 0 } else { self.synced.min(self.end).offset }
+    }
+
     /// Looks behind a break for records that claim something.
-    fn search(&mut self, number: u64, from: usize, bytes: &[u8]) -> Result<(), LogError> {
+    fn search(&mut self, number: u64, from: u64, window: &mut Window<'_>) -> Result<(), Stop> {
         let mut at = from;
-        while at + HEAD_BYTES <= bytes.len() {
-            at += match self.read(LogOffset::new(number, at as u64), &bytes[at..])? {
+        while at + HEAD_BYTES as u64 <= window.bytes() {
+            // Where zeros stand for the number of the segment no record begins.
+            let zeros = window::zeros(window.get(at, SEARCH_BYTES)?);
+            if let Some(more) = zeros.checked_sub(SEGMENT_FIELD_END) {
+                at += (more / ALIGNMENT * ALIGNMENT + ALIGNMENT) as u64;
+                continue;
+            }
+            at += match self.read(LogOffset::new(number, at), window)? {
                 Some(record) => {
                     // If all of it turns out to be a torn tail, this claim is cut with it.
                     self.synced = self.synced.max(record.head.synced);
-                    record.bytes
+                    record.bytes as u64
                 }
-                None => ALIGNMENT,
+                None => ALIGNMENT as u64,
             };
         }
         Ok(())
     }
 
-    fn read(&self, place: LogOffset, bytes: &[u8]) -> Result<Option<Record>, LogError> {
-        match record::decode(bytes, self.owner, place.segment) {
+    fn read(&self, place: LogOffset, window: &mut Window<'_>) -> Result<Option<Record>, Stop> {
+        let head = window.get(place.offset, HEAD_BYTES)?;
+        let Some(bytes) = record::whole_bytes(head, place.segment) else { return Ok(None) };
+        match record::decode(window.get(place.offset, bytes)?, self.owner, place.segment) {
             Ok(record) => Ok(Some(record)),
             Err(NoRecord::Invalid) => Ok(None),
-            Err(NoRecord::Newer { found }) => Err(LogError::NewerFormat { at: place, found }),
-            Err(NoRecord::Senseless(what)) => Err(self.senseless(place, what)),
+            Err(NoRecord::Newer { found }) => Err(LogError::NewerFormat { at: place, found }.into()),
+            Err(NoRecord::Senseless(what)) => Err(self.senseless(place, what).into()),
         }
     }
 
@@ -402,7 +466,7 @@ impl Scan {
             return Err(self.senseless(place, "a segment header contradicts the segment before it"));
         }
         if place.segment > 1 {
-            let bytes = self.bytes.len() as u64;
+            let bytes = self.segment_bytes;
             self.older.push_back(Older { number: place.segment - 1, bytes, last: header.last });
         }
         if header.base != self.reset {
@@ -428,7 +492,7 @@ impl Scan {
         self.reset = base;
         self.base = base;
         self.last = base;
-        self.entries.clear();
+        self.truncate(0);
         Ok(())
     }
 
@@ -452,12 +516,12 @@ impl Scan {
         if sinks {
             // The header's last entry was truncated later, and the segments before it are deleted since: what
             // stands before this write is covered by the snapshot, like this entry itself.
-            self.entries.clear();
+            self.truncate(0);
             self.last = Position::new(Term::ZERO, first.position.index.previous());
         } else {
             let keep = first.position.index.previous().distance_from(self.base.index);
-            self.entries.truncate(usize::try_from(keep).expect("entries in memory"));
-            self.last = self.entries.last().map_or(self.base, |entry| entry.position);
+            self.truncate(usize::try_from(keep).expect("entries in memory"));
+            self.last = self.entries.back().map_or(self.base, |entry| entry.position);
         }
         for entry in &entries {
             if entry.position.index != self.last.index.next() || entry.position.term < self.last.term {
@@ -475,8 +539,35 @@ impl Scan {
         if sinks {
             self.base = entries.next().map_or(self.base, |entry| entry.position);
         }
-        self.entries.extend(entries);
+        for entry in entries {
+            self.covered_bytes += self.covered_cost(&entry);
+            self.entries.push_back(entry);
+        }
+        self.leave_to_snapshot();
         Ok(())
+    }
+
+    /// Keeps so many entries.
+    fn truncate(&mut self, keep: usize) {
+        let cut: u64 = self.entries.iter().skip(keep).map(|entry| self.covered_cost(entry)).sum();
+        self.covered_bytes -= cut;
+        self.entries.truncate(keep);
+    }
+
+    /// Bytes of an entry that the snapshot covers.
+    fn covered_cost(&self, entry: &Entry) -> u64 {
+        if entry.position.index <= self.snapshot.index { entry.cost() as u64 } else { 0 }
+    }
+
+    /// Lets go what stands too far behind the snapshot. It was read and judged like all else; in memory it would be of use
+    /// to nobody, and the log of a start is long.
+    fn leave_to_snapshot(&mut self) {
+        while self.covered_bytes > self.tail_bytes
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.covered_bytes -= self.covered_cost(&entry);
+            self.base = entry.position;
+        }
     }
 
     fn check_length(&self, segment: u64, expected: u64, found: u64) -> Result<(), LogError> {

@@ -159,6 +159,7 @@ pub fn open(
         segment_bytes: SEGMENT_BYTES_DEFAULT,
         if_missing: IfMissing::Refuse,
         snapshot,
+        tail_bytes: 0,
     };
     let log = read_log(&*disk, &config, &mut |bytes| {
         done += bytes;
@@ -238,6 +239,7 @@ impl Survivor {
             segment_bytes: SEGMENT_BYTES,
             if_missing: IfMissing::Create,
             snapshot: last,
+            tail_bytes: 0,
         };
         drop(Wal::open(Arc::clone(&aside), &config)?);
         identity::store(&*aside, &identity)?;

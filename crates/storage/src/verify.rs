@@ -86,6 +86,7 @@ fn verify_log(
         segment_bytes: SEGMENT_BYTES_DEFAULT,
         if_missing: if identity.founding.is_empty() { IfMissing::Create } else { IfMissing::Refuse },
         snapshot: snapshots.last().map_or(Position::ZERO, |(position, _)| *position),
+        tail_bytes: u64::MAX,
     };
     let recovered = read_log(disk, &config, progress)?;
     let (outcome, entries): (_, &[Entry]) =

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use quorate_raft::{Entry, HardState, Index, Position, Restored, Term};
 
-use crate::disk::{Disk, DiskError, DiskFile, read_file};
+use crate::disk::{Disk, DiskError, DiskFile};
 use crate::identity::Incarnation;
 use crate::record::{
     ENTRY_BYTES_MAX, Encoder, HEADER_RECORD_BYTES, Head, LogOffset, MARKER_RECORD_BYTES,
     RECORD_PAYLOAD_BYTES_MAX, SEAL_RECORD_BYTES, SegmentHeader, WRITE_FIXED_BYTES, record_bytes,
     write_payload_bytes,
 };
-use crate::recovery::{Damage, LogError, Outcome, Recovered, Scan};
+use crate::recovery::{Buffer, Damage, LogError, Outcome, Recovered, Scan, Stop, Window};
 use crate::sabotage::Bug;
 use crate::segment::{NextSegment, last_run, segments};
 use crate::usage::{Older, Usage};
@@ -53,6 +53,8 @@ pub struct WalConfig {
     /// The newest snapshot of the folder, which is durable; (0, 0) if there is none. The log is recovered against
     /// it: segments below it may be gone, and a log that does not hold it is dropped.
     pub snapshot: Position,
+    /// Of the entries that the snapshot covers the newest come back, up to so many bytes ([`Entry::cost`]).
+    pub tail_bytes: u64,
 }
 
 /// What a folder without a log means.
@@ -76,6 +78,15 @@ pub enum OpenError {
     /// The log is readable, and could not be made ready for writing: see [`WriteError`].
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+impl From<Stop> for OpenError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Disk(error) => Self::Disk(error),
+            Stop::Log(error) => Self::Log(error),
+        }
+    }
 }
 
 /// Why the log was not written.
@@ -546,14 +557,16 @@ pub(crate) fn read_log(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Recovered>, OpenError> {
     let segments = segments(disk)?;
-    let mut scan = Scan::new(config.owner, config.snapshot, Usage::new(config.segment_bytes));
+    let usage = Usage::new(config.segment_bytes);
+    let mut scan = Scan::new(config.owner, config.snapshot, config.tail_bytes, usage);
     let (left_over, run) = segments.split_at(last_run(&segments));
     left_over.iter().for_each(|number| scan.left_over(*number));
+    let mut buffer = Buffer::default();
     for number in run {
-        let bytes = read_file(disk, &LogOffset::new(*number, 0).file())?;
-        let length = bytes.len() as u64;
-        scan.segment(*number, bytes)?;
-        progress(length);
+        let file = disk.open_to_read(&LogOffset::new(*number, 0).file())?;
+        let mut window = Window::new(&*file, &mut buffer)?;
+        scan.segment(*number, &mut window)?;
+        progress(window.bytes());
     }
     match (scan.judge()?, config.if_missing) {
         (None, IfMissing::Refuse) => Err(missing(segments.is_empty()).into()),

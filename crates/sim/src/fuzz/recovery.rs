@@ -51,6 +51,7 @@ fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
         node: node_id(1),
         fresh_incarnation: founding()[0].incarnation,
         segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: u64::MAX,
     };
     Folder::open(Arc::new(disk.clone()), &config)
 }

@@ -361,3 +361,37 @@ fn a_missing_snapshot_is_missed() {
         assert_eq!((restored.base, restored.entries.len()), (at(9, 1), 0));
     }
 }
+
+/// Of what a snapshot covers a tail comes back, in memory as long as it may be; of the rest nothing but where it ended.
+#[test]
+fn the_tail_behind_a_snapshot_comes_back() {
+    let (disk, mut wal, mut content) = thirds(9);
+    // Entries that were taken back, below and above where the tail begins.
+    for (first, term) in [(8, 2), (4, 3)] {
+        let entries: Vec<Entry> = (first..first + 5).map(|index| entry(index, term, [7; 40])).collect();
+        wal.append(Some(vote(term, 0)), &entries).unwrap();
+        wal.sync().unwrap();
+        content.write(Some(vote(term, 0)), &entries);
+    }
+    for covered in 0_u64..=8 {
+        let snapshot =
+            covered.checked_sub(1).map_or(at(0, 0), |last| content.entries[last as usize].position);
+        let covered_bytes = |entries: &[Entry]| -> usize {
+            entries.iter().filter(|entry| entry.position.index.0 <= covered).map(Entry::cost).sum()
+        };
+        for tail_bytes in (0..1_500).step_by(23) {
+            let (_, restored) = open(&disk.fork(), &WalConfig { tail_bytes, ..behind(snapshot) }).unwrap();
+            assert!(covered_bytes(&restored.entries) as u64 <= tail_bytes);
+            assert_eq!(restored.entries, above(&content, restored.base));
+            let left_out = restored.base.index.0;
+            assert!(left_out <= covered, "nothing above the snapshot is left out");
+            if left_out > 0 {
+                assert_eq!(restored.base, content.entries[left_out as usize - 1].position);
+            }
+            // What was taken back has left no gap in the middle, and nothing is left out for which there is room: but what
+            // was read before a write that took back more than the tail.
+            let one_more = &content.entries[left_out.saturating_sub(1) as usize..];
+            assert!(left_out <= 4 || covered_bytes(one_more) as u64 > tail_bytes, "{left_out} {tail_bytes}");
+        }
+    }
+}

@@ -228,6 +228,25 @@ fn a_record_that_reads_as_zeros_is_refused() {
     }
 }
 
+/// Zeros are passed over quickly when a record is looked for that tells of the lost one: no length of them hides it.
+#[test]
+fn zeros_of_any_length_hide_no_claim() {
+    let config = WalConfig { segment_bytes: 16 << 10, ..config() };
+    for words in 0..1_100 {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, &config).unwrap();
+        wal.append(Some(vote(1, 0)), &[entry(1, 1, "kept")]).unwrap();
+        wal.append(None, &[entry(2, 1, vec![1; words * 8])]).unwrap();
+        wal.sync().unwrap();
+        wal.mark_synced().unwrap();
+        let mut bytes = disk.content(&segment(1)).unwrap();
+        let [.., lost, marker] = record_offsets(&bytes)[..] else { panic!("a write and a marker") };
+        bytes[lost..marker].fill(0);
+        disk.plant(&segment(1), Some(bytes));
+        assert!(matches!(judge(&disk), Err(LogError::Damaged(_))), "{words} words");
+    }
+}
+
 #[test]
 fn a_file_of_another_length_is_refused() {
     let (disk, content) = small_log(true);
@@ -346,13 +365,13 @@ fn a_segment_of_an_older_copy_of_the_folder_is_refused() {
 fn a_newer_format_is_refused() {
     let (disk, _) = small_log(true);
     let mut bytes = disk.content(&segment(2)).unwrap();
-    bytes[9] = 2;
+    bytes[9] = 3;
     seal_checksum(&mut bytes, 0);
     disk.plant(&segment(2), Some(bytes));
     says(
         &judge(&disk).unwrap_err(),
         &expect![[r#"
-        log-0000000002 at offset 0 has format 2, this program reads up to 1: start a
+        log-0000000002 at offset 0 has format 3, this program reads up to 2: start a
         newer version
     "#]],
     );

@@ -17,7 +17,7 @@ fn node(id: u64) -> NodeId {
 
 fn config(id: u64, fresh: u64) -> FolderConfig {
     let fresh_incarnation = Incarnation(fresh);
-    FolderConfig { node: node(id), fresh_incarnation, segment_bytes: SEGMENT_BYTES_MIN }
+    FolderConfig { node: node(id), fresh_incarnation, segment_bytes: SEGMENT_BYTES_MIN, tail_bytes: u64::MAX }
 }
 
 fn open(disk: &SimDisk, id: u64, fresh: u64) -> Result<Folder, FolderError> {

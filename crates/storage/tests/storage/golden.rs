@@ -164,6 +164,7 @@ fn a_start_is_counted_in_the_identity() {
         node: node(2),
         fresh_incarnation: Incarnation(0xaaaa),
         segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: u64::MAX,
     };
     for number in 1..=3 {
         let folder = Folder::open(std::sync::Arc::new(disk.clone()), &config).unwrap();

@@ -27,6 +27,7 @@ fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
         node: NodeId::new(1).unwrap(),
         fresh_incarnation: Incarnation(99),
         segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: u64::MAX,
     };
     Folder::open(Arc::new(disk.clone()), &config)
 }

@@ -43,8 +43,12 @@ fn restore(disk: &SimDisk, backup: &SnapshotFile) -> Result<Origin, RestoreFolde
 }
 
 fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config =
-        FolderConfig { node: node(1), fresh_incarnation: Incarnation(99), segment_bytes: SEGMENT_BYTES_MIN };
+    let config = FolderConfig {
+        node: node(1),
+        fresh_incarnation: Incarnation(99),
+        segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: 0,
+    };
     Folder::open(Arc::new(disk.clone()), &config)
 }
 

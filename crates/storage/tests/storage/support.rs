@@ -14,6 +14,7 @@ pub(crate) fn config() -> WalConfig {
         segment_bytes: SEGMENT_BYTES_MIN,
         if_missing: IfMissing::Create,
         snapshot: Position::ZERO,
+        tail_bytes: u64::MAX,
     }
 }
 

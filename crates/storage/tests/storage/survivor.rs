@@ -35,7 +35,12 @@ fn new_cluster() -> ClusterId {
 }
 
 fn open_folder(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config = FolderConfig { node: node(), fresh_incarnation: OLD, segment_bytes: SEGMENT_BYTES_MIN };
+    let config = FolderConfig {
+        node: node(),
+        fresh_incarnation: OLD,
+        segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: u64::MAX,
+    };
     Folder::open(Arc::new(disk.clone()), &config)
 }
 
