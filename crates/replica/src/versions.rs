@@ -38,9 +38,17 @@ pub struct Greeted {
 }
 
 /// The programs of the other servers, as far as they have greeted since this process began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Programs {
+    /// The newest level that this server can act at.
+    own_level_max: u16,
     by_node: BTreeMap<NodeId, Greeted>,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self { own_level_max: LEVEL_MAX, by_node: BTreeMap::new() }
+    }
 }
 
 impl Programs {
@@ -65,7 +73,7 @@ impl Programs {
     /// program there is.
     pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> u16 {
         let highest = |node| self.of(node).map_or(LEVEL_MIN, |greeted| greeted.level_max);
-        others.into_iter().map(highest).fold(LEVEL_MAX, u16::min)
+        others.into_iter().map(highest).fold(self.own_level_max, u16::min)
     }
 }
 
@@ -92,19 +100,18 @@ mod tests {
 
     #[test]
     fn a_cluster_acts_at_the_level_of_its_oldest_program() {
-        let mut programs = Programs::default();
-        programs.note(greeted(2, (1, LEVEL_MAX + 4)));
-        assert_eq!(programs.level([id(2)]), LEVEL_MAX, "this program knows no newer one");
+        // A program of a later day.
+        let mut programs = Programs { own_level_max: 3, ..Programs::default() };
+        programs.note(greeted(2, (1, 4)));
+        assert_eq!(programs.level([id(2)]), 3, "this program knows no newer one");
         assert_eq!(programs.level([id(2), id(3)]), LEVEL_MIN, "3 has not greeted");
-        programs.note(greeted(3, (LEVEL_MIN, LEVEL_MAX)));
-        assert_eq!(programs.level([id(2), id(3)]), LEVEL_MAX);
-        programs.note(greeted(3, (0, LEVEL_MAX - 1)));
-        assert_eq!(
-            programs.level([id(2), id(3)]),
-            LEVEL_MAX - 1,
-            "3 was started again with an older program"
-        );
-        assert_eq!(programs.level([id(2)]), LEVEL_MAX, "and is no member any more");
+        programs.note(greeted(3, (1, 2)));
+        assert_eq!(programs.level([id(2), id(3)]), 2);
+        programs.note(greeted(3, (2, 3)));
+        assert_eq!(programs.level([id(2), id(3)]), 3, "3 was the last to be upgraded");
+        programs.note(greeted(3, (1, 2)));
+        assert_eq!(programs.level([id(2), id(3)]), 2, "and was started again with the older program");
+        assert_eq!(programs.level([id(2)]), 3, "and is no member any more");
     }
 
     #[test]

@@ -216,12 +216,13 @@ impl Peers {
 
     fn own_greeting(&self, to: Option<NodeId>, shared: &Shared) -> Greeting {
         let status = shared.status();
+        let cluster = status.cluster.as_deref().and_then(parse_cluster);
         Greeting {
             from: self.id,
             to,
-            cluster: status.cluster.as_deref().and_then(parse_cluster),
+            cluster,
             incarnation: status.incarnation,
-            versions: Versions::own(None),
+            versions: Versions::own(cluster.map(|_| status.level)),
             client_address: self.advertised.to_string(),
             peer_address: self.peer_advertised.to_string(),
         }

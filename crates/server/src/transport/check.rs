@@ -8,7 +8,6 @@ use quorate_replica::replica::Event;
 use quorate_replica::versions::Greeted;
 
 use super::greeting::{Greeting, told_address};
-use super::versions::Versions;
 use super::{Peers, own_cluster};
 use crate::shared::Shared;
 
@@ -31,7 +30,8 @@ impl Peers {
         shared: &Rc<Shared>,
     ) -> Result<(), String> {
         let name = format!("node {}", greeting.from.get());
-        let protocol = Versions::own(None).meet(&greeting.versions, &name)?;
+        let own = self.own_greeting(Some(greeting.from), shared).versions;
+        let protocol = own.meet(&greeting.versions, &name)?;
         self.check_names(greeting, direction, shared)?;
         self.check_cluster(greeting, direction, shared)?;
         self.take_note(greeting, direction, heard_from, shared)?;

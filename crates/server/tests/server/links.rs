@@ -67,7 +67,13 @@ fn a_server_that_is_too_new_or_too_old_is_refused_and_told() {
         ),
         (
             Greeting { levels: (level, level), ..usual.clone() },
-            [format!("and knows level {level} of the formats"), "this server is too old".to_owned()],
+            [
+                format!(
+                    "acts at level {LEVEL_MAX} of the formats, and node 2, quorate {}, knows {level}: this",
+                    usual.program
+                ),
+                "this server is too old".to_owned(),
+            ],
         ),
         (
             Greeting { acts_at: level, ..usual.clone() },

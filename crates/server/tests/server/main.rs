@@ -19,6 +19,7 @@ mod members;
 mod ports;
 mod recover;
 mod redis_clients;
+mod rolling;
 mod scripts;
 mod snapshots;
 mod support;
