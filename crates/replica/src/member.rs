@@ -26,6 +26,7 @@ use crate::transfer::{Transfers, stagger_bytes};
 use crate::wire::PeerMessage;
 use disks::Disks;
 use holding::Holding;
+use leaving::Leaving;
 use members::Watch;
 use reads::RemoteRead;
 use room::Room;
@@ -34,6 +35,7 @@ mod backups;
 mod checks;
 mod disks;
 mod holding;
+pub(crate) mod leaving;
 mod members;
 mod reads;
 mod room;
@@ -60,6 +62,7 @@ pub(crate) struct Member {
     holding: Holding,
     disks: Disks,
     watch: Watch,
+    leaving: Leaving,
     log_bytes_max: u64,
     snapshot_chunk_bytes: usize,
     gateway: Gateway,
@@ -121,6 +124,7 @@ impl Member {
             holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
             disks: Disks::new(config.disk_reserve_bytes, &config.folder),
             watch: Watch::default(),
+            leaving: Leaving::new(config.raft.election_ticks_min),
             log_bytes_max: config.log_bytes_max,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
             gateway: Gateway::new(config.id, config.start, patience),
@@ -286,6 +290,7 @@ impl Member {
     }
 
     pub(crate) fn link_up(&mut self, node: NodeId) {
+        self.leaving.link_up(node);
         if self.node.leader() == Some(node) && !self.is_leader() {
             self.gateway.begin_anew();
             self.reads.forget_questions();
@@ -458,6 +463,7 @@ impl Member {
         self.ask_for_reads(out);
         self.answer_reads();
         self.begin_backups(out);
+        self.go_on_leaving(out);
         out.actions.answers.append(&mut self.gateway.answers);
         out.actions.goes_on = self.applies_more;
     }

@@ -74,6 +74,11 @@ impl Reads {
         self.waiting.len() < READS_WAITING_MAX && self.bytes < READS_BYTES_MAX
     }
 
+    /// Whether no read waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.waiting.iter().any(Option::is_some)
+    }
+
     pub(crate) fn push(&mut self, read: WaitingRead) -> ReadId {
         let id = ReadId(self.end());
         self.bytes += read.query.bytes();

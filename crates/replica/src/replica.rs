@@ -26,6 +26,7 @@ mod members;
 mod routes;
 mod who;
 
+pub use crate::member::leaving::Left;
 pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
@@ -70,6 +71,11 @@ pub enum Event {
     LinkUp(NodeId),
     /// Another server has greeted, and says what program it runs.
     Greeted(Greeted),
+    /// The way to this server is broken, and what is sent there is lost until it works again. That need not be told.
+    LinkDown(NodeId),
+    /// This server is about to stop: another is to lead, and what its clients have under way is to be finished. Offer no new
+    /// connections' requests. Where it stands say [`Actions::left`] from then on.
+    Leave,
     /// The write of this number, and all before it, are synced.
     Persisted(WriteId),
     /// The identity of [`Actions::store_identity`] is synced.
@@ -125,6 +131,8 @@ pub struct Actions {
     pub notices: Vec<Notice>,
     /// There is more to do than one step should: step again soon, with whatever has happened till then, or nothing.
     pub goes_on: bool,
+    /// After [`Event::Leave`]: whether the process may end, as of this step.
+    pub left: Option<Left>,
     /// Our own bookkeeping is broken, with a sentence that says how: stop the process.
     pub halt: Option<String>,
 }
@@ -200,6 +208,8 @@ pub struct Replica {
     now_ms: u64,
     outbox: Outbox,
     dropped_messages: u64,
+    /// It is about to stop.
+    is_leaving: bool,
     /// What [`Actions::routes`] said last.
     routes: Option<BTreeMap<NodeId, Box<str>>>,
     programs: Programs,
@@ -295,6 +305,7 @@ impl Replica {
             now_ms,
             outbox,
             dropped_messages: 0,
+            is_leaving: false,
             routes: None,
             programs: Programs::default(),
         };
@@ -334,6 +345,8 @@ impl Replica {
                 }
                 Event::Greeted(greeted) => self.programs.note(greeted),
                 Event::LinkUp(node) => self.link_up(node),
+                Event::LinkDown(node) => self.with_member(|member, _| member.link_down(node)),
+                Event::Leave => self.is_leaving = true,
                 Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
                 Event::Snapshot(SnapshotNews::Backup(BackupNews::Read { to, .. }))
                     if self.member().is_none() =>
@@ -344,6 +357,11 @@ impl Replica {
                 Event::DiskSpace(space) => self.with_member(|member, out| member.disk_space(space, out)),
                 Event::Persisted(write) => self.with_member(|member, out| member.persisted(write, out)),
             }
+        }
+        if self.is_leaving {
+            // Who has no part in anything has left.
+            self.outbox.actions.left = Some(Left::InOrder);
+            self.with_member(|member, _| member.leave());
         }
         self.with_member(Member::flush);
         self.tell_routes();

@@ -39,6 +39,10 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that it may send in that time.
 const LINGER_BYTES_MAX: usize = 16 << 20;
+/// How long a client may take to see that a server that stops has said its last, for the same reason.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// Bytes that are read of one client at most once the server is about to stop: where it never pauses, it is cut off.
+const LAST_BYTES_MAX: usize = 1 << 20;
 /// Answers that one client has not taken, in bytes; past it the connection is not read.
 const UNSENT_BYTES_MAX: usize = 16 << 20;
 
@@ -59,10 +63,19 @@ pub(crate) struct Connection {
 enum Ending {
     /// It goes on.
     Open,
+    /// The server is about to stop: what the client has begun to say is read to its end.
+    Leaving,
     /// No more commands are read; it ends once all is answered.
     Draining,
     /// It ends now.
     Now,
+}
+
+impl Ending {
+    /// Whether commands are read.
+    fn is_listening(self) -> bool {
+        matches!(self, Self::Open | Self::Leaving)
+    }
 }
 
 /// How writing came out.
@@ -165,9 +178,14 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: Socket
         input: BytesMut::new(),
         reply: BytesMut::new(),
         is_out_of_step: false,
+        last_bytes: 0,
     };
     poll_fn(|context| reader.poll(context)).await;
     let is_out_of_step = reader.is_out_of_step;
+    if shared.inbox.is_closed() && connection.ending.get() == Ending::Draining {
+        // The server does not end before that.
+        let _ = timeout(FAREWELL, linger(&connection.stream)).await;
+    }
     shared.connections.remove(id);
     if shared.loading().is_none() {
         shared.inbox.event(Event::Disconnected(ConnectionId(id)));
@@ -207,6 +225,8 @@ struct Reader<'a> {
     reply: BytesMut,
     /// The client broke the protocol.
     is_out_of_step: bool,
+    /// Bytes that were read since the server is about to stop.
+    last_bytes: usize,
 }
 
 /// How reading came out.
@@ -222,10 +242,10 @@ impl Reader<'_> {
         *self.connection.waker.borrow_mut() = Some(context.waker().clone());
         self.connection.is_stalled.set(false);
         if self.shared.inbox.is_closed() && self.connection.ending.get() == Ending::Open {
-            self.connection.ending.set(Ending::Draining);
+            self.connection.ending.set(Ending::Leaving);
         }
         let mut bytes = 0;
-        while self.connection.ending.get() == Ending::Open {
+        while self.connection.ending.get().is_listening() {
             if bytes >= READ_BYTES_PER_TURN {
                 context.waker().wake_by_ref();
                 break;
@@ -270,15 +290,26 @@ impl Reader<'_> {
 
     /// Runs what was read, then reads more.
     fn read(&mut self, context: &mut Context<'_>) -> Step {
-        if matches!(self.run_buffered(context), Step::Wait) || self.connection.ending.get() != Ending::Open {
+        if matches!(self.run_buffered(context), Step::Wait) || !self.connection.ending.get().is_listening() {
             return Step::Wait;
         }
         if self.input.is_empty() {
             // An idle connection keeps no buffer.
             self.input = BytesMut::new();
         }
+        let is_leaving = self.connection.ending.get() == Ending::Leaving;
+        if is_leaving && self.last_bytes >= LAST_BYTES_MAX {
+            self.connection.ending.set(Ending::Draining);
+            return Step::Wait;
+        }
         match self.connection.stream.poll_read_ready(context) {
-            Poll::Pending => return Step::Wait,
+            Poll::Pending => {
+                if is_leaving && self.input.is_empty() {
+                    // Between two commands, and nothing of the next one is there.
+                    self.connection.ending.set(Ending::Draining);
+                }
+                return Step::Wait;
+            }
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => {
                 self.connection.ending.set(Ending::Now);
@@ -290,7 +321,10 @@ impl Reader<'_> {
         match self.connection.stream.try_read_buf(&mut room) {
             // The client says no more; what it has asked is still answered.
             Ok(0) => self.connection.ending.set(Ending::Draining),
-            Ok(bytes) => return Step::More(bytes),
+            Ok(bytes) => {
+                self.last_bytes += if is_leaving { bytes } else { 0 };
+                return Step::More(bytes);
+            }
             // Readiness is cleared by this: the next look registers the task.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.connection.ending.set(Ending::Now),
@@ -300,7 +334,7 @@ impl Reader<'_> {
 
     /// Runs all whole commands that were read; `More` if it takes more bytes to go on.
     fn run_buffered(&mut self, context: &Context<'_>) -> Step {
-        while !self.input.is_empty() && self.connection.ending.get() == Ending::Open {
+        while !self.input.is_empty() && self.connection.ending.get().is_listening() {
             if self.connection.is_at_limit() {
                 self.connection.is_stalled.set(true);
                 return Step::Wait;

@@ -11,6 +11,7 @@ mod disk_thread;
 mod file_disk;
 mod keeper_thread;
 mod lanes;
+mod leaving;
 mod listener;
 mod loading;
 mod outbox;

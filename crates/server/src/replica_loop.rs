@@ -179,6 +179,7 @@ impl<'a> ReplicaLoop<'a> {
         for connection in self.answered.drain(..) {
             connection.flush();
         }
+        self.shared.leaving.tell(actions.left);
         let has_room = self.shared.has_room();
         self.shared.inbox.turned(has_room);
         None

@@ -2,13 +2,10 @@
 //! frames or consensus.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::io::{Read, Write};
-use std::pin::pin;
+use std::io::Write;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,21 +13,18 @@ use quorate_replica::keeper::Keeper;
 use quorate_replica::replica::{Config, Replica};
 use quorate_storage::{Disk, Folder};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Address, ServeConfig};
 use crate::disk_thread::DiskThread;
 use crate::keeper_thread::KeeperThread;
+use crate::leaving::{self, Orders};
 use crate::loading::Loaded;
 use crate::replica_loop::{Ended, ReplicaLoop, now_ms};
 use crate::shared::Shared;
 use crate::{listener, loading, transport};
 
-/// How long a server that was told to stop goes on answering what it has been asked.
-const STOP_WAIT: Duration = Duration::from_secs(2);
 /// How long the other servers may take to say that this folder is none of theirs; without a word of them it is ready.
 const READY_WAIT: Duration = Duration::from_secs(1);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
@@ -92,7 +86,7 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
 /// From the first port to the end: clients find the server from the beginning, and hear how far it is.
 async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     // The signals first: from `ready` on, each must find its handler.
-    let mut stop = pin!(told_to_stop(config.exit_on_stdin_close)?);
+    let mut orders = Orders::new(config.exit_on_stdin_close)?;
     // Taken now, so that a port in use is told before anything is read. Other servers are let in later: to them this one
     // is down until it has its state.
     let peers = listener::reserve(&config.peer_listen)
@@ -105,7 +99,7 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     let loading = loading::load(&shared.config, seed, Arc::clone(&shared.loading));
     let loaded = tokio::select! {
         biased;
-        () = &mut stop => {
+        () = orders.stop() => {
             info!("told to stop while the data folder is read: nothing was promised");
             return Ok(None);
         }
@@ -129,10 +123,9 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         ended = replica_loop.run(first) => Some(ended),
         Err(error) = become_ready(&shared) => return Err(error),
         () = async {
-            stop.await;
-            info!("told to stop: answering what is in flight");
+            orders.stop().await;
             accepting.abort();
-            drain(&shared).await;
+            leaving::leave(&shared, &mut orders).await;
         } => None,
     };
     if ended.is_none() {
@@ -208,54 +201,4 @@ fn announce(config: &ServeConfig) -> anyhow::Result<()> {
         config.peer_listen
     );
     Ok(())
-}
-
-/// Resolves when a signal, or the end of standard input, says so.
-fn told_to_stop(on_stdin_close: bool) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let stdin = on_stdin_close.then(watch_stdin).transpose()?;
-    Ok(async move {
-        let closed = async {
-            match stdin {
-                // The sender is dropped only by the thread's end.
-                Some(closed) => drop(closed.await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = closed => {}
-        }
-    })
-}
-
-/// A thread of its own, because reading standard input blocks; it ends with the process.
-fn watch_stdin() -> anyhow::Result<oneshot::Receiver<()>> {
-    let (report, closed) = oneshot::channel();
-    let watch = move || {
-        let mut scrap = [0; 256];
-        while matches!(std::io::stdin().read(&mut scrap), Ok(bytes) if bytes > 0) {}
-        // If nobody listens, the server is stopping already.
-        let _ = report.send(());
-    };
-    std::thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(watch)
-        .context("the thread of standard input")?;
-    Ok(closed)
-}
-
-/// Answers what clients have asked, for a while; takes nothing new.
-async fn drain(shared: &Shared) {
-    shared.inbox.close();
-    shared.connections.wake_all();
-    let emptied = poll_fn(|context| match shared.connections.is_empty(context) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
-    });
-    if timeout(STOP_WAIT, emptied).await.is_err() {
-        warn!("stopped with {} connections whose last commands have no answer", shared.connections.count());
-    }
 }

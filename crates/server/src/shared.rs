@@ -15,6 +15,7 @@ use quorate_replica::{Event, Replica, Request, Status};
 use crate::command::client::Client;
 use crate::config::ServeConfig;
 use crate::connection::Connection;
+use crate::leaving::Leaving;
 use crate::loading::LoadProgress;
 use crate::transport::Peers;
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot_written: Arc<AtomicU64>,
     /// How far the data folder is read.
     pub(crate) loading: Arc<LoadProgress>,
+    /// How far leaving is.
+    pub(crate) leaving: Leaving,
     /// For `INFO`.
     pub(crate) counters: Counters,
     /// Stepped by the loop alone; everyone else looks at it. `None` while the data folder is read.
@@ -68,6 +71,7 @@ impl Shared {
             connections: Connections::default(),
             snapshot_written: Arc::default(),
             loading: Arc::new(LoadProgress::begin()),
+            leaving: Leaving::default(),
             counters: Counters::default(),
             replica: RefCell::new(None),
         }
@@ -114,7 +118,7 @@ struct InboxState {
     peer_bytes: usize,
     /// The window of the replica is full.
     is_full: bool,
-    /// The server is about to stop: no request is taken any more.
+    /// The server is about to stop: connections end.
     is_closed: bool,
     /// Why the server cannot go on.
     failure: Option<String>,
@@ -131,7 +135,7 @@ impl Inbox {
         let state = self.state.borrow();
         let has_room =
             state.requests < REQUESTS_WAITING_MAX && state.request_bytes < REQUEST_BYTES_WAITING_MAX;
-        has_room && !state.is_full && !state.is_closed
+        has_room && !state.is_full
     }
 
     /// Whether another message of a peer is taken now.
@@ -221,7 +225,7 @@ impl Inbox {
         self.state.borrow().failure.is_some()
     }
 
-    /// Takes no request any more, for good.
+    /// The server is about to stop: what clients have begun to say is taken, and nothing behind it.
     pub(crate) fn close(&self) {
         self.state.borrow_mut().is_closed = true;
     }

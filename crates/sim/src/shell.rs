@@ -276,6 +276,8 @@ impl World {
             answers,
             notices,
             goes_on,
+            // Servers are cut off here, and do not leave.
+            left: _,
             halt,
         } = actions;
         if let Some(why) = halt {

@@ -56,6 +56,9 @@ pub(super) async fn keep_up(shared: Rc<Shared>, link: Rc<Link>) {
                     shared.inbox.event(Event::LinkUp(peer));
                 }
                 let error = link.carry().await;
+                if link.peer.is_some() {
+                    shared.inbox.event(Event::LinkDown(peer));
+                }
                 link.report_down(&error.to_string());
             }
             Err(error) => link.report_down(&error),

@@ -11,6 +11,7 @@ mod folders;
 mod greetings;
 mod impostors;
 mod large_writes;
+mod leaving;
 mod limits;
 mod links;
 mod load;
