@@ -162,6 +162,8 @@ pub(crate) struct Backup {
     /// Everything up to here is in it.
     pub(crate) floor: Index,
     pub(crate) stage: Stage,
+    /// The snapshot that was looked for last: where it is not there, it has to be written before it is looked for again.
+    pub(crate) looked_for: Option<Position>,
     /// Pieces that are being read.
     pub(crate) reading: usize,
     touched_ms: u64,
@@ -205,7 +207,7 @@ impl Backups {
     /// Begins one that holds everything up to `floor`; returns its number.
     pub(crate) fn begin(&mut self, floor: Index, now_ms: u64) -> u64 {
         self.last += 1;
-        let backup = Backup { floor, stage: Stage::Taking, reading: 0, touched_ms: now_ms };
+        let backup = Backup { floor, stage: Stage::Taking, looked_for: None, reading: 0, touched_ms: now_ms };
         self.open.insert(self.last, backup);
         self.last
     }

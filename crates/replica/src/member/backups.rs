@@ -1,5 +1,6 @@
 //! A member and its backups: when one may begin, and what is done for it. What one is, is in [`crate::backup`].
 
+use quorate_raft::Position;
 use quorate_storage::snapshot::BLOCK_BYTES_MAX;
 
 use super::Member;
@@ -138,20 +139,33 @@ impl Member {
             submit(BackupJob::Close { number }, out);
         }
         let (cluster, position) = (self.cluster, self.node.snapshot());
-        let mut is_wanted = false;
+        let (mut is_wanted, mut is_missed) = (false, false);
         for (number, backup) in &mut self.backups.open {
             if backup.stage != Stage::Taking {
                 continue;
             }
-            if position.index >= backup.floor && position.index.0 > 0 {
-                backup.stage = Stage::Opening;
-                submit(BackupJob::Open { number: *number, cluster, position }, out);
-            } else {
+            if position.index < backup.floor || position.index.0 == 0 {
                 is_wanted = true;
+            } else if backup.looked_for == Some(position) {
+                is_missed = true;
+            } else {
+                (backup.stage, backup.looked_for) = (Stage::Opening, Some(position));
+                submit(BackupJob::Open { number: *number, cluster, position }, out);
             }
         }
-        if is_wanted && self.transfers.status().taking.is_none() {
+        // Where it has failed, not at once again, however often a backup is begun.
+        if is_wanted && self.transfers.may_take(self.uptime_ms) {
             self.transfers.ask();
+        }
+        if is_missed {
+            self.replace_snapshot(out);
+        }
+    }
+
+    /// A snapshot of this position was written: one that was not there is now.
+    pub(super) fn look_again(&mut self, position: Position) {
+        for backup in self.backups.open.values_mut() {
+            backup.looked_for.take_if(|looked_for| *looked_for == position);
         }
     }
 

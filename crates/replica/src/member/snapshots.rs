@@ -54,6 +54,7 @@ impl Member {
     pub(crate) fn snapshot_news(&mut self, news: SnapshotNews, out: &mut Outbox) {
         match news {
             SnapshotNews::Taken(position) => {
+                self.look_again(position);
                 // A newer one may have been installed meanwhile.
                 let is_own = self.transfers.taken(position) && !self.has_diverged();
                 if is_own && position.index > self.node.snapshot().index {

@@ -1,7 +1,7 @@
 //! Backups of a cluster whose messages and disks do as they are told, and a cluster that is founded from one.
 
 use quorate_raft::{HardState, Position};
-use quorate_replica::backup::{BACKUP_IDLE_MS, BackupCall, BackupId, BackupNews};
+use quorate_replica::backup::{BACKUP_IDLE_MS, BackupCall, BackupId, BackupJob, BackupNews};
 use quorate_replica::keeper::{self, Worked};
 use quorate_replica::transfer::SnapshotNews;
 use quorate_storage::{Origin, SnapshotFile};
@@ -245,4 +245,50 @@ fn a_backup_without_a_snapshot_fails_with_the_reason() {
     let refused = cluster.call(id(1), Operation::Backup(BackupCall::State(backup)));
     assert_eq!(refused, Reply::Error(ReplyError::BackupFailed(why)));
     assert_eq!(cluster.servers[&id(1)].replica.status().backups, 0);
+}
+
+/// The snapshot that stands for all that a backup needs has lost its file, or is of another cluster: it is not looked for in
+/// every tick, but written anew, and where that fails, not at once again.
+#[test]
+fn a_backup_whose_snapshot_is_not_there_has_it_written_anew() {
+    let mut cluster = founded(1);
+    assert_eq!(cluster.call(id(1), put("k", "v")), Reply::Ok);
+    let (first, floor) = begin(&mut cluster, id(1));
+    run(&mut cluster, 3);
+    assert_eq!(cluster.call(id(1), Operation::Backup(BackupCall::End(first))), Reply::Ok);
+    let (mut backup, again) = begin(&mut cluster, id(1));
+    assert_eq!(again, floor, "nothing was applied since");
+    let (mut begun, mut looked, mut taken) = (1, 0, Vec::new());
+    for _ in 0..3_000 {
+        cluster.run(1);
+        for job in std::mem::take(&mut cluster.servers.get_mut(&id(1)).unwrap().jobs) {
+            let news = match job {
+                SnapshotJob::Backup(BackupJob::Open { number, .. }) => {
+                    looked += 1;
+                    SnapshotNews::Backup(BackupNews::NotThere { number })
+                }
+                SnapshotJob::Take(image) => {
+                    taken.push(cluster.now_ms);
+                    SnapshotNews::NotTaken { position: image.position(), why: "no room".to_owned() }
+                }
+                _ => continue,
+            };
+            cluster.step(id(1), Event::Snapshot(news));
+        }
+        let state = cluster.call(id(1), Operation::Backup(BackupCall::State(backup)));
+        if let Reply::Error(error) = state {
+            assert_eq!(error, ReplyError::BackupFailed("no room".to_owned()));
+            (backup, _) = begin(&mut cluster, id(1));
+            begun += 1;
+        }
+    }
+    assert!(taken.len() >= 3, "it is tried again: {taken:?}");
+    let is_patient = taken.windows(2).all(|pair| pair[1] - pair[0] >= 10_000);
+    assert!(is_patient, "{} times, and at first at {:?}", taken.len(), &taken[..3]);
+    assert_eq!(begun, taken.len() + 1);
+    assert!((1..=begun).contains(&looked), "{looked} times");
+    // Once there is room the backup that waits has its snapshot.
+    run(&mut cluster, 1_100);
+    let state = texts(&cluster.call(id(1), Operation::Backup(BackupCall::State(backup))));
+    assert_eq!(state[0], "ready");
 }
