@@ -25,9 +25,9 @@ pub(crate) type Shard = HashTable<Slot>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    /// Shared with the copies of its shard: to copy one allocates nothing for each key, and to drop one frees nothing. (What
-    /// the thread of snapshots frees in small pieces the system's allocator has the loop clear up, 100 ms at a time.)
-    pub(crate) key: Arc<[u8]>,
+    /// With its key. Shared with the copies of its shard: to copy one allocates nothing for each key, and to drop one frees
+    /// nothing. (What the thread of snapshots frees in small pieces the system's allocator has the loop clear up, 100 ms at a
+    /// time.)
     pub(crate) value: Value,
     /// CRC-32C of the key, so that the digest of a changed value does not cost the key.
     key_checksum: u32,
@@ -36,9 +36,21 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    pub(crate) fn new(key: &[u8], value: &[u8]) -> Self {
+        Self {
+            value: Value::of_key(key, value),
+            key_checksum: crc32c::crc32c(key),
+            value_checksum: crc32c::crc32c(value),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        self.value.key()
+    }
+
     fn digest(&self) -> u64 {
         let key = u64::from(self.key_checksum) << 32 | u64::from(self.value_checksum);
-        mix(key ^ mix((self.key.len() as u64) << 32 ^ self.value.len() as u64))
+        mix(key ^ mix((self.key().len() as u64) << 32 ^ self.value.len() as u64))
     }
 }
 
@@ -93,12 +105,12 @@ impl Shards {
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Value> {
         let hash = self.hasher.hash_one(key);
-        self.shards[shard_of(hash)].find(hash, |slot| *slot.key == *key).map(|slot| &slot.value)
+        self.shards[shard_of(hash)].find(hash, |slot| slot.key() == key).map(|slot| &slot.value)
     }
 
     /// All keys with their values, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Value)> {
-        self.shards.iter().flat_map(|shard| shard.iter().map(|slot| (&*slot.key, &slot.value)))
+        self.shards.iter().flat_map(|shard| shard.iter().map(|slot| (slot.key(), &slot.value)))
     }
 
     /// Answers a question. The type says that a read cannot write.
@@ -161,8 +173,8 @@ impl Shards {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.change(key, |slot| {
-            slot.value = Value::copy_from(value);
+        self.change(key, value, |slot| {
+            slot.value = Value::of_key(key, value);
             slot.value_checksum = crc32c::crc32c(value);
         });
     }
@@ -177,39 +189,33 @@ impl Shards {
         if let Err(error) = check_sizes(key, length, limits) {
             return Reply::Error(error);
         }
-        self.change(key, |slot| {
+        self.change(key, argument, |slot| {
             slot.value.append(argument);
             slot.value_checksum = crc32c::crc32c_append(slot.value_checksum, argument);
         });
         integer(length)
     }
 
-    /// Changes the slot of `key`, made empty where there is none, and keeps counts and digest.
-    fn change(&mut self, key: &[u8], edit: impl FnOnce(&mut Slot)) {
+    /// Changes the slot of `key`, or makes it with `fresh` where there is none, and keeps counts and digest.
+    fn change(&mut self, key: &[u8], fresh: &[u8], edit: impl FnOnce(&mut Slot)) {
         let hash = self.hasher.hash_one(key);
         let hasher = &self.hasher;
         let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
-        let entry = shard.entry(hash, |slot| *slot.key == *key, |slot| hasher.hash_one(&*slot.key));
+        let entry = shard.entry(hash, |slot| slot.key() == key, |slot| hasher.hash_one(slot.key()));
         let slot = match entry {
             Entry::Occupied(occupied) => {
                 let slot = occupied.into_mut();
                 self.digest = self.digest.wrapping_sub(slot.digest());
                 self.data_bytes -= slot.value.len() as u64;
+                edit(slot);
                 slot
             }
             Entry::Vacant(vacant) => {
                 self.keys += 1;
                 self.data_bytes += key.len() as u64;
-                let slot = Slot {
-                    key: Arc::from(key),
-                    value: Value::default(),
-                    key_checksum: crc32c::crc32c(key),
-                    value_checksum: 0,
-                };
-                vacant.insert(slot).into_mut()
+                vacant.insert(Slot::new(key, fresh)).into_mut()
             }
         };
-        edit(slot);
         self.data_bytes += slot.value.len() as u64;
         self.digest = self.digest.wrapping_add(slot.digest());
     }
@@ -218,14 +224,14 @@ impl Shards {
         let hash = self.hasher.hash_one(&**key);
         let index = shard_of(hash);
         // Looked up before `make_mut`: deleting what is not there must not copy a shared shard.
-        if self.shards[index].find(hash, |slot| *slot.key == **key).is_none() {
+        if self.shards[index].find(hash, |slot| slot.key() == &**key).is_none() {
             return false;
         }
         let shard = Arc::make_mut(&mut self.shards[index]);
-        let Ok(occupied) = shard.find_entry(hash, |slot| *slot.key == **key) else { return false };
+        let Ok(occupied) = shard.find_entry(hash, |slot| slot.key() == &**key) else { return false };
         let (slot, _) = occupied.remove();
         self.keys -= 1;
-        self.data_bytes -= (slot.key.len() + slot.value.len()) as u64;
+        self.data_bytes -= (slot.key().len() + slot.value.len()) as u64;
         self.digest = self.digest.wrapping_sub(slot.digest());
         true
     }

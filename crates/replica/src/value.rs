@@ -6,16 +6,33 @@ use std::sync::Arc;
 
 /// Links of a chain of shared beginnings, after which the bytes are copied into one piece again.
 const LINKS_MAX: u32 = 1_024;
+/// A key and its value that come to no more than this are one allocation.
+const WHOLE_BYTES_MAX: usize = 4 << 10;
 
-/// The bytes of one key. Cloning shares them; appending costs the length of the argument, also while clones are alive:
-/// they keep what they saw as the beginning that both share.
-#[derive(Clone, Default)]
-pub struct Value(Arc<Piece>);
+/// The bytes of one key, and the key with them where it has one. Cloning shares them; appending costs the length of the
+/// argument (and once of all, while that is little), also while clones are alive: they keep what they saw as the beginning
+/// that both share.
+#[derive(Clone)]
+pub struct Value(Content);
+
+#[derive(Clone)]
+enum Content {
+    /// A key and its value, one behind the other: what most are, so that a million keys are a million allocations, and not
+    /// three times as many.
+    Whole {
+        record: Arc<[u8]>,
+        /// Bytes of the key.
+        key: u32,
+    },
+    /// What is large, or was appended to.
+    Grown(Arc<Piece>),
+}
 
 #[derive(Default)]
 struct Piece {
+    key: Arc<[u8]>,
     /// What comes first, shared with clones that were alive when this piece was begun.
-    before: Option<Value>,
+    before: Option<Arc<Piece>>,
     /// Bytes of all pieces before.
     before_bytes: usize,
     /// How many pieces there are before.
@@ -26,17 +43,43 @@ struct Piece {
 impl Value {
     /// A value of its own, copied from `bytes`.
     pub fn copy_from(bytes: &[u8]) -> Self {
-        Self(Arc::new(Piece { bytes: bytes.to_vec(), ..Piece::default() }))
+        Self::of_key(&[], bytes)
+    }
+
+    /// The same, of a key.
+    pub(crate) fn of_key(key: &[u8], bytes: &[u8]) -> Self {
+        static ZEROS: [u8; WHOLE_BYTES_MAX] = [0; WHOLE_BYTES_MAX];
+        let both = key.len() + bytes.len();
+        if both > WHOLE_BYTES_MAX {
+            let (key, bytes) = (key.into(), bytes.to_vec());
+            return Self(Content::Grown(Arc::new(Piece { key, bytes, ..Piece::default() })));
+        }
+        let mut record: Arc<[u8]> = Arc::from(&ZEROS[..both]);
+        let place = Arc::get_mut(&mut record).expect("nobody has it yet");
+        place[..key.len()].copy_from_slice(key);
+        place[key.len()..].copy_from_slice(bytes);
+        let key = u32::try_from(key.len()).expect("below the limit above");
+        Self(Content::Whole { record, key })
+    }
+
+    /// The key that it is the value of.
+    pub(crate) fn key(&self) -> &[u8] {
+        match &self.0 {
+            Content::Whole { record, key } => &record[..*key as usize],
+            Content::Grown(piece) => &piece.key,
+        }
     }
 
     /// The bytes in one piece; copied only where the value was appended to under the eyes of a reader.
     pub fn to_bytes(&self) -> Cow<'_, [u8]> {
-        if self.0.before.is_none() {
-            return Cow::Borrowed(&self.0.bytes);
-        }
+        let piece = match &self.0 {
+            Content::Whole { record, key } => return Cow::Borrowed(&record[*key as usize..]),
+            Content::Grown(piece) if piece.before.is_none() => return Cow::Borrowed(&piece.bytes),
+            Content::Grown(piece) => piece,
+        };
         let mut bytes = vec![0; self.len()];
         let mut end = bytes.len();
-        for piece in self.pieces_from_the_end() {
+        for piece in from_the_end(piece) {
             bytes[end - piece.bytes.len()..end].copy_from_slice(&piece.bytes);
             end -= piece.bytes.len();
         }
@@ -45,17 +88,21 @@ impl Value {
 
     /// The bytes from `offset` on, as far as they stand together; empty at the end.
     pub fn piece_at(&self, offset: usize) -> &[u8] {
-        let piece = self.pieces_from_the_end().find(|piece| piece.before_bytes <= offset);
-        piece.and_then(|piece| piece.bytes.get(offset - piece.before_bytes..)).unwrap_or_default()
-    }
-
-    fn pieces_from_the_end(&self) -> impl Iterator<Item = &Piece> {
-        std::iter::successors(Some(&*self.0), |piece| piece.before.as_ref().map(|before| &*before.0))
+        let rest = match &self.0 {
+            Content::Whole { record, key } => record[*key as usize..].get(offset..),
+            Content::Grown(piece) => from_the_end(piece)
+                .find(|piece| piece.before_bytes <= offset)
+                .and_then(|piece| piece.bytes.get(offset - piece.before_bytes..)),
+        };
+        rest.unwrap_or_default()
     }
 
     /// How many bytes there are.
     pub fn len(&self) -> usize {
-        self.0.before_bytes + self.0.bytes.len()
+        match &self.0 {
+            Content::Whole { record, key } => record.len() - *key as usize,
+            Content::Grown(piece) => piece.before_bytes + piece.bytes.len(),
+        }
     }
 
     /// Whether there are none.
@@ -70,25 +117,41 @@ impl Value {
 
     /// Adds `bytes` at the end.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
-        if let Some(piece) = Arc::get_mut(&mut self.0) {
-            piece.bytes.extend_from_slice(bytes);
-            return;
-        }
-        let piece = if self.0.links < LINKS_MAX {
-            Piece {
-                before_bytes: self.len(),
-                links: self.0.links + 1,
-                bytes: bytes.to_vec(),
-                before: Some(self.clone()),
-            }
-        } else {
-            let mut joined = Vec::with_capacity(self.len() + bytes.len());
-            joined.extend_from_slice(&self.to_bytes());
-            joined.extend_from_slice(bytes);
-            Piece { bytes: joined, ..Piece::default() }
+        let shared = match &mut self.0 {
+            Content::Whole { .. } => None,
+            Content::Grown(piece) => match Arc::get_mut(piece) {
+                Some(piece) => return piece.bytes.extend_from_slice(bytes),
+                None => (piece.links < LINKS_MAX).then(|| Arc::clone(piece)),
+            },
         };
-        self.0 = Arc::new(piece);
+        let piece = match shared {
+            Some(before) => Piece {
+                key: Arc::clone(&before.key),
+                before_bytes: self.len(),
+                links: before.links + 1,
+                before: Some(before),
+                bytes: bytes.to_vec(),
+            },
+            None => {
+                let mut joined = Vec::with_capacity(self.len() + bytes.len());
+                joined.extend_from_slice(&self.to_bytes());
+                joined.extend_from_slice(bytes);
+                Piece { key: self.key().into(), bytes: joined, ..Piece::default() }
+            }
+        };
+        self.0 = Content::Grown(Arc::new(piece));
     }
+}
+
+impl Default for Value {
+    fn default() -> Self {
+        Self::copy_from(&[])
+    }
+}
+
+/// It and those before it.
+fn from_the_end(piece: &Piece) -> impl Iterator<Item = &Piece> {
+    std::iter::successors(Some(piece), |piece| piece.before.as_deref())
 }
 
 impl PartialEq for Value {
@@ -150,9 +213,25 @@ mod tests {
                 value.clone()
             })
             .collect();
-        let held: usize = value.pieces_from_the_end().map(|piece| piece.bytes.capacity()).sum();
+        let Content::Grown(piece) = &value.0 else { panic!("it was appended to") };
+        let held: usize = from_the_end(piece).map(|piece| piece.bytes.capacity()).sum();
         assert!(held < 3 << 20, "{held} bytes");
         assert!(readers.iter().enumerate().all(|(place, reader)| reader.len() == (1 << 20) + place + 1));
+    }
+
+    #[test]
+    fn a_key_stays_with_its_value_whatever_becomes_of_that() {
+        for length in [0, 1, 100, WHOLE_BYTES_MAX - 4, WHOLE_BYTES_MAX - 3, WHOLE_BYTES_MAX - 2, 10_000] {
+            let mut value = Value::of_key(b"key", &vec![b'x'; length]);
+            let mut readers = Vec::new();
+            for appended in 0..3 {
+                assert_eq!((value.key(), value.len()), (&b"key"[..], length + appended));
+                assert_eq!(&*value.to_bytes(), &vec![b'x'; length + appended]);
+                readers.push(value.clone());
+                value.append(b"x");
+            }
+            assert!(readers.iter().enumerate().all(|(appended, reader)| reader.len() == length + appended));
+        }
     }
 
     #[test]
@@ -162,7 +241,7 @@ mod tests {
         for _ in 0..3 * LINKS_MAX {
             value.append(b"z");
             readers.push(value.clone());
-            assert!(value.0.links <= LINKS_MAX);
+            assert!(matches!(&value.0, Content::Grown(piece) if piece.links <= LINKS_MAX));
         }
         assert_eq!(value.len(), 3 * LINKS_MAX as usize);
     }

@@ -9,7 +9,6 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::{SHARDS, Shard, Shards, Slot, shard_of};
-use crate::value::Value;
 
 /// Room for a shard beyond the average: keys do not fall evenly.
 const SPARE_KEYS: u64 = 16;
@@ -57,13 +56,7 @@ impl ShardLoad {
         let hash = self.hasher.hash_one(key);
         let shard = shard_of(hash);
         if shard % self.parts == self.part {
-            let slot = Slot {
-                key: Arc::from(key),
-                value: Value::copy_from(value),
-                key_checksum: crc32c::crc32c(key),
-                value_checksum: crc32c::crc32c(value),
-            };
-            self.heaps[shard / self.parts].push((hash, slot));
+            self.heaps[shard / self.parts].push((hash, Slot::new(key, value)));
         }
     }
 
@@ -76,12 +69,12 @@ impl ShardLoad {
             keys += heap.len() as u64;
             let mut shard: Shard = HashTable::with_capacity(heap.len());
             for (hash, slot) in heap {
-                if shard.find(hash, |other| other.key == slot.key).is_some() {
+                if shard.find(hash, |other| other.key() == slot.key()).is_some() {
                     return None;
                 }
-                data_bytes += (slot.key.len() + slot.value.len()) as u64;
+                data_bytes += (slot.key().len() + slot.value.len()) as u64;
                 digest = digest.wrapping_add(slot.digest());
-                shard.insert_unique(hash, slot, |slot| hasher.hash_one(&*slot.key));
+                shard.insert_unique(hash, slot, |slot| hasher.hash_one(slot.key()));
             }
             shards.push(shard);
         }

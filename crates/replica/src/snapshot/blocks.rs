@@ -93,8 +93,8 @@ fn put_clients(shard: &ClientShard, skip: usize, out: &mut BytesMut, enough: usi
 fn put_keys(shard: &Shard, skip: usize, out: &mut BytesMut, enough: usize) -> usize {
     let mut count = 0;
     for slot in shard.iter().skip(skip) {
-        put_number(out, slot.key.len() as u64);
-        out.put_slice(&slot.key);
+        put_number(out, slot.key().len() as u64);
+        out.put_slice(slot.key());
         put_value(out, &slot.value);
         count += 1;
         if out.len() >= enough {
