@@ -184,6 +184,11 @@ impl Backups {
         self.open.len()
     }
 
+    /// Whether somebody waits for an answer about one.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.asked.is_empty() || self.open.values().any(|backup| backup.reading > 0)
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.asked.len() + self.open.len() < BACKUPS_MAX
     }

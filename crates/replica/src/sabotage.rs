@@ -25,6 +25,8 @@ pub enum Bug {
     CompactsUnderHeld,
     /// Who waits is left waiting when leadership is lost, and for ever.
     LeavesWaiters,
+    /// A server that is told to stop does so as soon as another leads.
+    LeavesInFlight,
     /// The answer to a read of an earlier process counts.
     BelievesOldReplies,
     /// "Not executed" is said of a command that was sent.

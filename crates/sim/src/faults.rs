@@ -21,6 +21,8 @@ pub enum Fault {
     AllCrash,
     /// Whoever leads.
     LeaderCrash,
+    /// A server is told to stop.
+    Leave,
     /// A server that has just started crashes again.
     CrashAgain {
         /// Which.
@@ -74,6 +76,7 @@ impl World {
             Fault::PowerCrash => faults.power_crash,
             Fault::AllCrash => faults.all_crash,
             Fault::LeaderCrash => faults.leader_crash,
+            Fault::Leave => faults.leave,
             Fault::Pause => faults.pause,
             Fault::Partition => faults.partition,
             Fault::LinkReset => faults.link_reset,
@@ -97,6 +100,7 @@ impl World {
             Fault::PowerCrash,
             Fault::AllCrash,
             Fault::LeaderCrash,
+            Fault::Leave,
             Fault::Pause,
             Fault::Partition,
             Fault::LinkReset,
@@ -133,6 +137,7 @@ impl World {
             Fault::PowerCrash => self.crash_for_a_while(host, true),
             Fault::AllCrash => self.crash_all(),
             Fault::LeaderCrash => self.crash_leader(),
+            Fault::Leave => self.tell_to_stop(host),
             Fault::CrashAgain { host, life } if self.hosts[host].life == life => {
                 let power = self.chance.faults.chance(0.5);
                 self.crash_for_a_while(host, power);
@@ -198,7 +203,7 @@ impl World {
         self.band(Kind::Down, Some(host), format!("n{} loses {what}", host + 1), None);
     }
 
-    fn crash_for_a_while(&mut self, host: HostIndex, power: bool) {
+    pub(crate) fn crash_for_a_while(&mut self, host: HostIndex, power: bool) {
         if self.hosts[host].process.is_none() {
             return;
         }
@@ -214,12 +219,17 @@ impl World {
         }
     }
 
-    fn crash_leader(&mut self) {
-        let leads = |host: &HostIndex| {
-            let node = self.hosts[*host].process.as_ref()?.replica.raft()?;
-            (node.role() == Role::Leader).then(|| (node.term(), *host))
+    /// Whoever leads in the highest term.
+    pub(crate) fn leading(&self) -> Option<HostIndex> {
+        let leads = |host: HostIndex| {
+            let node = self.hosts[host].process.as_ref()?.replica.raft()?;
+            (node.role() == Role::Leader).then(|| (node.term(), host))
         };
-        if let Some((_, leader)) = (0..self.hosts.len()).filter_map(|host| leads(&host)).max() {
+        (0..self.hosts.len()).filter_map(leads).max().map(|(_, leader)| leader)
+    }
+
+    fn crash_leader(&mut self) {
+        if let Some(leader) = self.leading() {
             let power = self.chance.faults.chance(0.5);
             self.crash_for_a_while(leader, power);
         }

@@ -78,6 +78,8 @@ pub struct Process {
     pub backlog: VecDeque<Request>,
     /// A step is on its way.
     pub is_waking: bool,
+    /// It was told to stop.
+    pub is_leaving: bool,
     /// Writes that wait for the disk, and what the log is not needed for any more.
     pub queue: DiskQueue,
     /// Another try of the writes that have found no room is on its way.

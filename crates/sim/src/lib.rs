@@ -33,6 +33,7 @@ pub mod invariants;
 pub mod jsonl;
 pub mod keeping;
 pub mod lab;
+mod leaving;
 pub mod ledger;
 pub mod linearizability;
 pub mod liveness;

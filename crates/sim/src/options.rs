@@ -20,6 +20,8 @@ const FAULTS_LAST_MIN: u64 = 27;
 
 /// Makes a stream of chance of its own.
 const CHECKS: u64 = 0x6368_6563_6b73;
+/// The same for servers that are told to stop.
+const LEAVES: u64 = 0x6c65_6176_6573;
 
 /// Everything that is drawn before a run begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +132,9 @@ pub struct FaultOptions {
     /// The leader dies, of either cause.
     #[serde(with = "duration::or_off")]
     pub leader_crash: Option<Micros>,
+    /// A server, mostly the leader, is told to stop: it hands over, and ends.
+    #[serde(with = "duration::or_off")]
+    pub leave: Option<Micros>,
     /// A server stands still, wakes and finds its old messages waiting.
     #[serde(with = "duration::or_off")]
     pub pause: Option<Micros>,
@@ -281,6 +286,8 @@ impl Options {
         if !calm {
             // From a stream of its own: what other seeds draw stays as it was.
             options.limit_memory(&mut Prng::new(prng.clone().draw()));
+            let leaves = &mut Prng::new(prng.clone().draw() ^ LEAVES);
+            options.faults.leave = every(leaves, 0.7, 6 * SECOND, SECOND);
         }
         // Many in each run.
         options.host.check_interval_ms = Prng::new(prng.clone().draw() ^ CHECKS).between(200, 3_000);
@@ -405,6 +412,7 @@ impl FaultOptions {
             power_crash: often(prng, 6 * SECOND, SECOND),
             all_crash: often(prng, 15 * SECOND, 4 * SECOND),
             leader_crash: often(prng, 8 * SECOND, 2 * SECOND),
+            leave: None,
             pause: often(prng, 6 * SECOND, SECOND),
             partition: often(prng, 5 * SECOND, SECOND),
             odd_cuts: sometimes(prng, 0.8, 0.5),

@@ -79,6 +79,7 @@ impl World {
             inbox: Vec::new(),
             backlog: Default::default(),
             is_waking: false,
+            is_leaving: false,
             queue: Default::default(),
             is_retrying: false,
             is_told_of_room: false,
@@ -276,8 +277,7 @@ impl World {
             answers,
             notices,
             goes_on,
-            // Servers are cut off here, and do not leave.
-            left: _,
+            left,
             halt,
         } = actions;
         if let Some(why) = halt {
@@ -322,7 +322,8 @@ impl World {
         if crash == Some(PARTS) {
             return self.crash_at_effect(host);
         }
-        self.compact_later(host, compact)
+        self.compact_later(host, compact)?;
+        self.end_if_left(host, left)
     }
 
     /// Messages leave a server.
@@ -356,6 +357,7 @@ impl World {
 
     fn answer_all(&mut self, host: HostIndex, answers: Vec<Answer>) -> Result<(), Violation> {
         for Answer { connection, tag, reply } in answers {
+            self.count_error(&reply);
             let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
             // A connection that is gone has no taker for its answers.
             let Some(accepted) = process.accepted.get_mut(&connection.0) else { continue };

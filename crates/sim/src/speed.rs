@@ -88,6 +88,7 @@ fn faults() -> FaultOptions {
         power_crash: Some(6 * SECOND),
         all_crash: Some(15 * SECOND),
         leader_crash: Some(8 * SECOND),
+        leave: None,
         pause: Some(6 * SECOND),
         partition: Some(5 * SECOND),
         odd_cuts: 0.0,

@@ -143,6 +143,10 @@ pub struct Counts {
     pub messages: u64,
     /// Crashes of processes and of power.
     pub crashes: u64,
+    /// Servers that were told to stop, and have left in order.
+    pub left: u64,
+    /// Answers that say that the servers, or too few of them, could not do what was asked, once all have taken part.
+    pub errors: u64,
     /// Partitions.
     pub partitions: u64,
     /// Other faults.

@@ -54,6 +54,11 @@ fn a_gap_in_a_gateways_sequences_is_found() {
 }
 
 #[test]
+fn a_server_that_leaves_in_flight_is_found() {
+    is_found("leave-in-flight", 1, 5);
+}
+
+#[test]
 fn an_empty_folder_that_votes_is_found() {
     is_found("empty-folder-votes", 1, 10);
 }

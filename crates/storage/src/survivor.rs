@@ -18,6 +18,7 @@ use crate::identity::{self, ClusterId, Identity, Incarnation, Member};
 use crate::recovery::Outcome;
 use crate::segment::segments;
 use crate::snapshot::{self, LoadState, SnapshotError, SnapshotFile};
+use crate::starts::Starts;
 use crate::verify;
 use crate::wal::{IfMissing, OpenError, SEGMENT_BYTES_DEFAULT, Wal, WalConfig, read_log};
 use plan::Plan;
@@ -140,6 +141,7 @@ pub fn open(
     if identity.founding.is_empty() {
         return Err(SurvivorError::NotFounded);
     }
+    Starts::load(&*disk).map_err(FolderError::from)?;
     let total = verify::bytes_to_read(&*disk, &positions, &numbers)?;
     let mut done = 0;
     if let Some((_, older)) = positions.split_last() {

@@ -8,6 +8,7 @@ use quorate_raft::{Input, NodeId};
 
 use super::Member;
 use crate::replica::Outbox;
+use crate::sabotage::Bug;
 
 /// Milliseconds that leaving takes at most. A transfer that fails is given up after an election timeout, and tried again.
 pub(crate) const LEAVE_MS_MAX: u64 = 2_000;
@@ -107,7 +108,8 @@ impl Member {
 
     /// Nothing of its clients is under way.
     fn is_settled(&self) -> bool {
-        self.gateway.waiting() == 0 && self.reads.is_empty()
+        let is_settled = self.gateway.waiting() == 0 && self.reads.is_empty() && !self.backups.is_awaited();
+        Bug::LeavesInFlight.spoils(is_settled, || true)
     }
 }
 

@@ -118,6 +118,12 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::elections,
     },
     Sabotage {
+        name: "leave-in-flight",
+        about: "a server that is told to stop does so as soon as another leads, whoever waits",
+        bug: Bug::Replica(replica::LeavesInFlight),
+        weather: weather::leaving,
+    },
+    Sabotage {
         name: "local-expiry",
         about: "sessions expire by each server's own clock",
         bug: Bug::Replica(replica::ExpiresByLocalClock),

@@ -188,6 +188,17 @@ pub(super) fn wiped_folders(options: &mut Options, prng: &mut Prng) {
     options.faults.wipe = Some(prng.between(500, 2_000) * MS);
 }
 
+/// Servers are told to stop, the leader mostly.
+pub(super) fn leaving(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    if options.nodes == 1 {
+        options.nodes = 3;
+    }
+    options.faults.leave = Some(prng.between(500, 2_000) * MS);
+    options.faults.lasts_min = 10 * MS;
+    options.faults.lasts_max = prng.between(100, 1_000) * MS;
+}
+
 /// Connections break, so that commands are sent again.
 pub(super) fn resends(options: &mut Options, prng: &mut Prng) {
     elections(options, prng);
