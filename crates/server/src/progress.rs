@@ -41,23 +41,26 @@ impl<'a> Progress<'a> {
         self.show(&line(&self.what, done, total), done, total);
     }
 
-    /// So many of so many are done, of what the line names with their unit.
-    pub(crate) fn count(&mut self, what: &str, done: u64, total: u64) {
+    /// A step, and how far it is if that is known: so many of so many, in the unit that it names. A new one is shown at once.
+    pub(crate) fn step(&mut self, what: &str, how_far: Option<(u64, u64)>) {
         let pause = if self.is_terminal { DRAW_EVERY } else { SAY_EVERY };
-        if self.last.elapsed() >= pause {
-            self.last = Instant::now();
-            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
-            self.show(&format!("{what}: {percent} %, {done} of {total}"), done, total);
+        let is_new = self.what != what;
+        if !is_new && (how_far.is_none() || self.last.elapsed() < pause) {
+            return;
         }
-    }
-
-    /// A new step begins: a line that is there at once.
-    pub(crate) fn step(&mut self, what: &str) {
-        if self.is_terminal {
-            self.is_drawn = true;
-            let _ = write!(io::stderr().lock(), "\r\x1b[K{what}");
-        } else {
-            (self.say)(what);
+        self.last = Instant::now();
+        what.clone_into(&mut self.what);
+        match how_far {
+            Some((done, total)) => {
+                let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
+                self.show(&format!("{what}: {percent} %, {done} of {total}"), done, total);
+            }
+            None if self.is_terminal => {
+                self.is_drawn = true;
+                // There is no other place to say it if that fails.
+                let _ = write!(io::stderr().lock(), "\r\x1b[K{what}");
+            }
+            None => (self.say)(what),
         }
     }
 

@@ -68,8 +68,12 @@ enum Already {
 pub(crate) fn plan(view: &View<'_>, change: &Change, is_forced: bool) -> Result<Planned, Refused> {
     let says = vec![what(change)];
     match view.already(change)? {
-        Already::There if !view.is_pending => return Ok(Planned::Done(view.with_voters(says, None))),
-        Already::There | Already::Coming => return Ok(Planned::UnderWay(view.with_voters(says, None))),
+        Already::There if !view.is_pending => {
+            return Ok(Planned::Done(view.with_voters(says, &view.roster.voters)));
+        }
+        Already::There | Already::Coming => {
+            return Ok(Planned::UnderWay(view.with_voters(says, &view.roster.voters_in_the_end())));
+        }
         Already::No => {}
     }
     view.check_pending(change)?;
@@ -77,13 +81,14 @@ pub(crate) fn plan(view: &View<'_>, change: &Change, is_forced: bool) -> Result<
         view.check_heir(*to, is_forced)?;
         return Ok(Planned::Transfer(*to, says));
     }
-    let (target, voters_in_the_end) = view.target(change)?;
+    let target = view.target(change)?;
+    let voters_in_the_end = target.voters_in_the_end();
     check_bounds(&target, &voters_in_the_end)?;
     if !is_forced {
         view.check_majority(&target.voters)?;
         view.check_majority(&voters_in_the_end)?;
     }
-    let says = view.with_voters(says, Some(&voters_in_the_end));
+    let says = view.with_voters(says, &voters_in_the_end);
     Ok(Planned::Reconfigure(Box::new(target), says))
 }
 
@@ -206,22 +211,17 @@ impl View<'_> {
         }
     }
 
-    /// The membership to propose, and who votes once all that follows from it is done.
-    fn target(&self, change: &Change) -> Result<(Roster, BTreeSet<NodeId>), Refused> {
+    /// The membership to propose.
+    fn target(&self, change: &Change) -> Result<Roster, Refused> {
         let mut target = self.roster.clone();
-        let mut voters = target.voters.clone();
         match change {
             Change::Add { id, address } => {
                 self.check_new_address(*id, address)?;
                 self.seat(&mut target, *id, address)?;
                 target.learners.insert(*id);
                 target.joining.insert(*id, None);
-                voters.insert(*id);
             }
-            Change::Remove { id } => {
-                self.remove(&mut target, *id)?;
-                voters.remove(id);
-            }
+            Change::Remove { id } => self.remove(&mut target, *id)?,
             Change::Replace { old, new, address } => {
                 self.check_known(*old)?;
                 if self.roster.voters.contains(new) {
@@ -234,19 +234,15 @@ impl View<'_> {
                 self.check_new_address(*new, address)?;
                 self.seat(&mut target, *new, address)?;
                 target.learners.insert(*new);
-                if voters.remove(old) {
+                if target.voters.contains(old) {
                     target.joining.insert(*new, Some(*old));
-                    voters.insert(*new);
                 } else {
                     self.remove(&mut target, *old)?;
                 }
             }
             Change::Rebuild { id } => {
-                let is_voter = target.voters.contains(id);
-                if is_voter {
-                    self.check_not_last(*id)?;
-                    target.voters.remove(id);
-                    target.learners.insert(*id);
+                if target.voters.contains(id) {
+                    self.demote(&mut target, *id)?;
                     target.joining.insert(*id, None);
                 }
                 let address = self.address(*id).to_owned();
@@ -254,17 +250,8 @@ impl View<'_> {
             }
             Change::Promote { id } => {
                 target.joining.insert(*id, None);
-                voters.insert(*id);
             }
-            Change::Demote { id } => {
-                if target.voters.contains(id) {
-                    self.check_not_last(*id)?;
-                }
-                target.voters.remove(id);
-                target.learners.insert(*id);
-                target.joining.remove(id);
-                voters.remove(id);
-            }
+            Change::Demote { id } => self.demote(&mut target, *id)?,
             Change::SetAddress { id, address } => {
                 self.check_new_address(*id, address)?;
                 if let Some(seat) = target.seats.get_mut(id) {
@@ -273,7 +260,17 @@ impl View<'_> {
             }
             Change::Transfer { .. } => {}
         }
-        Ok((target, voters))
+        Ok(target)
+    }
+
+    fn demote(&self, target: &mut Roster, id: NodeId) -> Result<(), Refused> {
+        if target.voters.contains(&id) {
+            self.check_not_last(id)?;
+        }
+        target.voters.remove(&id);
+        target.learners.insert(id);
+        target.joining.remove(&id);
+        Ok(())
     }
 
     fn remove(&self, target: &mut Roster, id: NodeId) -> Result<(), Refused> {
@@ -464,9 +461,9 @@ impl View<'_> {
     }
 
     /// Adds the voters, the quorum and the faults borne, before and after.
-    fn with_voters(&self, mut says: Vec<String>, after: Option<&BTreeSet<NodeId>>) -> Vec<String> {
+    fn with_voters(&self, mut says: Vec<String>, after: &BTreeSet<NodeId>) -> Vec<String> {
         let before = if self.roster.is_joint() { &self.roster.outgoing } else { &self.roster.voters };
-        let (count, after) = (before.len(), after.unwrap_or(&self.roster.voters));
+        let count = before.len();
         let voters = |voters: &BTreeSet<NodeId>| list(voters.iter().copied());
         if before == after {
             says.push(format!(

@@ -74,6 +74,18 @@ impl Roster {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
     }
 
+    /// Who votes once all that goes on by itself is done.
+    pub fn voters_in_the_end(&self) -> BTreeSet<NodeId> {
+        let mut voters = self.voters.clone();
+        for (id, replaced) in &self.joining {
+            voters.insert(*id);
+            replaced.iter().for_each(|replaced| {
+                voters.remove(replaced);
+            });
+        }
+        voters
+    }
+
     /// The change that goes on by itself, as a sentence.
     pub fn under_way(&self) -> Option<String> {
         if self.is_joint() {

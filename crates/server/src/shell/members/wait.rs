@@ -43,13 +43,8 @@ pub(super) fn wait(
         let now = match how(&report, goal, before, begun.index) {
             Look::Done => return Ok(report),
             Look::Goes(step, how_far) => {
-                if step != step_before {
-                    progress.step(&step);
-                    step_before.clone_from(&step);
-                }
-                if let Some((done, total)) = how_far {
-                    progress.count(&step, done, total);
-                }
+                progress.step(&step, how_far);
+                step_before.clone_from(&step);
                 format!("{} {} {step} {how_far:?}", report.term, report.index)
             }
             Look::Lost => {
