@@ -119,9 +119,10 @@ pub(crate) async fn leave(shared: &Shared, orders: &mut Orders) {
     tokio::select! {
         left = timeout(STOP_WAIT, left) => match left {
             Ok(Left::InOrder) => {}
-            Ok(Left::Unsettled) | Err(_) => {
-                warn!("stopped with {} connections whose last commands have no answer", shared.connections.count());
-            }
+            Ok(Left::Unsettled) | Err(_) => match shared.connections.count() {
+                0 => info!("there is nobody to hand over to"),
+                count => warn!("stopped with {count} connections whose last commands have no answer"),
+            },
         },
         () = orders.stop_at_once() => warn!("told to stop again: stopping at once"),
     }

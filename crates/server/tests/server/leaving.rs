@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_resp::Frame;
+use rustix::process::Signal;
+use tempfile::TempDir;
 
-use crate::support::{Client, Cluster, text, wait_for};
+use crate::support::{Client, Cluster, Plan, bulk, ok, text, wait_for};
 
 /// Clients of each server.
 const CLIENTS: usize = 4;
-/// How often the leader is told to stop.
-const ROUNDS: usize = 20;
 /// Calls of each client of the others, before and after.
 const CALLS: u64 = 20;
 /// Without a transfer nobody leads for at least so long: the shortest election timeout.
@@ -106,10 +106,22 @@ fn median(mut all: Vec<u64>) -> u64 {
     all[all.len() / 2]
 }
 
-/// The leader under load, again and again. Its own clients see at most the end of their connection; those of the others see
-/// nothing but a pause, which is printed.
+/// The leader under load, again and again.
 #[test]
 fn the_leader_stops_under_load_and_nobody_elses_client_sees_an_error() {
+    let gaps_us = stop_under_load(20, |cluster| cluster.leader());
+    let limit = u64::try_from(ELECTION.as_micros()).unwrap();
+    assert!(median(gaps_us.clone()) < limit, "an election each time: {gaps_us:?}");
+}
+
+#[test]
+fn a_follower_stops_under_load_and_nobody_elses_client_sees_an_error() {
+    stop_under_load(5, |cluster| cluster.other(cluster.leader()));
+}
+
+/// Stops servers and starts them again. Their own clients see at most the end of their connection; those of the others see
+/// nothing but a pause: the longest of each round, in microseconds.
+fn stop_under_load(rounds: usize, whom: impl Fn(&Cluster) -> usize) -> Vec<u64> {
     let mut cluster = Cluster::start(3);
     let is_leaving = [const { AtomicBool::new(false) }; 3];
     let over = AtomicBool::new(false);
@@ -126,8 +138,8 @@ fn the_leader_stops_under_load_and_nobody_elses_client_sees_an_error() {
             })
             .collect();
         let ending = Over(&over);
-        for _ in 0..ROUNDS {
-            let at = cluster.leader();
+        for _ in 0..rounds {
+            let at = whom(&cluster);
             wait_for_calls(appenders.iter());
             let others = || appenders.iter().filter(|appender| appender.at != at);
             others().for_each(|appender| appender.longest_us.store(0, Ordering::Relaxed));
@@ -159,15 +171,110 @@ fn the_leader_stops_under_load_and_nobody_elses_client_sees_an_error() {
     }
     let closed: u64 = appenders.iter().map(|appender| appender.closed.load(Ordering::Relaxed)).sum();
     let calls: u64 = appenders.iter().map(|appender| appender.calls.load(Ordering::Relaxed)).sum();
-    assert_eq!(closed, (ROUNDS * CLIENTS) as u64, "each client of a server that stops sees one end");
+    assert_eq!(closed, (rounds * CLIENTS) as u64, "each client of a server that stops sees one end");
     println!(
-        "{ROUNDS} leaders stopped, {calls} calls, no error; the longest call at another server: median {:.1} ms, worst \
+        "{rounds} servers stopped, {calls} calls, no error; the longest call at another server: median {:.1} ms, worst \
          {:.1} ms; from SIGTERM to the end of the process: median {:.1} ms, worst {:.1} ms",
         median(gaps_us.clone()) as f64 / 1_000.0,
         *gaps_us.iter().max().unwrap() as f64 / 1_000.0,
         median(stops_us.clone()) as f64 / 1_000.0,
         *stops_us.iter().max().unwrap() as f64 / 1_000.0,
     );
-    let limit = u64::try_from(ELECTION.as_micros()).unwrap();
-    assert!(median(gaps_us.clone()) < limit, "an election each time: {gaps_us:?}");
+    gaps_us
+}
+
+/// A command as it is sent, in two parts.
+const HALVES: (&[u8], &[u8]) = (b"*3\r\n$3\r\nSET\r\n$4\r\nha", b"lf\r\n$1\r\nv\r\n");
+
+#[test]
+fn what_a_client_has_begun_to_say_is_answered_before_the_end() {
+    let folder = TempDir::new().unwrap();
+    let plan = Plan::alone(folder.path());
+    let server = plan.start();
+    server.serving();
+    let (mut idle, mut half, mut many) = (server.client(), server.client(), server.client());
+    assert_eq!(idle.call(&["PING"]), Frame::simple("PONG"));
+    half.send_raw(HALVES.0);
+    // So many that they are not all read at once, and all of them there before the signal.
+    for number in 1..=2_000 {
+        many.send(&["APPEND", "log", "x"]);
+        if number == 1 {
+            assert_eq!(many.receive(), Some(Frame::Integer(1)));
+        }
+    }
+    server.signal(Signal::TERM);
+    wait_for("the signal", || server.log().contains("told to stop").then_some(()));
+    assert_eq!(idle.receive(), None, "an idle client sees the end");
+    for number in 2..=2_000 {
+        assert_eq!(many.receive(), Some(Frame::Integer(number)));
+    }
+    assert_eq!(many.receive(), None);
+    half.send_raw(HALVES.1);
+    assert_eq!(half.receive(), Some(ok()));
+    assert_eq!(half.receive(), None);
+    let (status, log) = server.ended();
+    assert!(status == Some(0) && log.contains("stopped in order"), "{log}");
+    let server = plan.start();
+    server.serving();
+    assert_eq!(server.client().call(&["STRLEN", "log"]), Frame::Integer(2_000));
+    assert_eq!(server.client().call(&["GET", "half"]), bulk("v"));
+}
+
+/// The leader with a write that cannot be committed, because the others stand still.
+fn stuck() -> (Cluster, usize, Client) {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    for at in (0..3).filter(|at| *at != leader) {
+        cluster.server(at).signal(Signal::STOP);
+    }
+    let mut client = cluster.server(leader).client();
+    client.send(&["SET", "k", "v"]);
+    (cluster, leader, client)
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (mut cluster, leader, mut client) = stuck();
+    let server = cluster.take(leader);
+    server.signal(Signal::TERM);
+    wait_for("the first signal", || server.log().contains("told to stop: ").then_some(()));
+    server.signal(Signal::INT);
+    let (status, log) = server.ended();
+    assert!(status == Some(0) && log.contains("told to stop again: stopping at once"), "{log}");
+    assert_eq!(client.receive(), None, "no error, only the end");
+}
+
+#[test]
+fn a_server_that_cannot_finish_ends_all_the_same() {
+    let (mut cluster, leader, mut client) = stuck();
+    assert_eq!(cluster.take(leader).stop().code(), Some(0));
+    assert_eq!(client.receive(), None, "no error, only the end");
+}
+
+/// Far less than leaving may take.
+const AT_ONCE: Duration = Duration::from_millis(1_500);
+
+#[test]
+fn servers_with_nobody_to_hand_over_to_end_at_once() {
+    let mut cluster = Cluster::start(3);
+    for at in 0..3 {
+        cluster.server(at).signal(Signal::TERM);
+    }
+    let told = Instant::now();
+    for at in 0..3 {
+        assert_eq!(cluster.take(at).ended().0, Some(0));
+    }
+    assert!(told.elapsed() < AT_ONCE, "all three: {:?}", told.elapsed());
+
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    for at in (0..3).filter(|at| *at != leader) {
+        cluster.take(at).kill();
+    }
+    let mut client = cluster.server(leader).client();
+    client.send(&["SET", "k", "v"]);
+    let told = Instant::now();
+    assert_eq!(cluster.take(leader).stop().code(), Some(0));
+    assert!(told.elapsed() < AT_ONCE, "the last of three: {:?}", told.elapsed());
+    assert_eq!(client.receive(), None, "no error, only the end");
 }
