@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Entry, HardState, Index, NodeId, Position, Restored, WriteId};
+use quorate_raft::{Entry, HardState, Index, Membership, NodeId, Position, Restored, WriteId};
 use quorate_storage::{ClusterId, Identity, Incarnation, Origin, Start, Starts};
 
 use crate::backup::BackupNews;
@@ -210,8 +210,8 @@ pub struct Replica {
     dropped_messages: u64,
     /// It is about to stop.
     is_leaving: bool,
-    /// What [`Actions::routes`] said last.
-    routes: Option<BTreeMap<NodeId, Box<str>>>,
+    /// The membership of which [`Actions::routes`] told last.
+    routes: Option<Membership>,
     programs: Programs,
 }
 

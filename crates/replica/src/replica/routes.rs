@@ -1,10 +1,9 @@
 //! Whom this server must reach, told to the shell whenever it changes. Knows nothing of links.
 
-use std::collections::BTreeMap;
-
 use quorate_raft::NodeId;
 
 use super::Replica;
+use crate::seat::Seat;
 use crate::versions::Greeted;
 
 impl Replica {
@@ -12,13 +11,15 @@ impl Replica {
     /// whom the shell was told to dial.
     pub(super) fn tell_routes(&mut self) {
         let Some(node) = self.raft() else { return };
-        let members = node.voters().iter().filter(|id| **id != self.config.id);
-        if self.routes.as_ref().is_some_and(|told| told.keys().eq(members.clone())) {
+        // By what it says, not by its index: an entry may have been replaced by another one at the same index.
+        if self.routes.as_ref() == Some(node.membership()) {
             return;
         }
-        let routes: BTreeMap<NodeId, Box<str>> = members.map(|id| (*id, Box::default())).collect();
-        self.routes = Some(routes.clone());
-        self.outbox.actions.routes = Some(routes);
+        let membership = node.membership().clone();
+        let address = |id| Seat::of(&membership, id).map(|seat| seat.address).unwrap_or_default();
+        let others = membership.others(self.config.id).into_iter();
+        self.outbox.actions.routes = Some(others.map(|id| (id, address(id))).collect());
+        self.routes = Some(membership);
     }
 
     /// What is known of another server's program.
@@ -28,7 +29,7 @@ impl Replica {
 
     /// The newest level that all members can act at, as far as this server knows their programs.
     pub fn level(&self) -> u16 {
-        let others = self.routes.iter().flat_map(|routes| routes.keys().copied());
+        let others = self.routes.iter().flat_map(|membership| membership.others(self.config.id));
         self.programs.level(others)
     }
 }

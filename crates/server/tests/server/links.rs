@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::greetings::Greeting;
 use crate::ports::free_port;
-use crate::support::{Client, Cluster, Plan, SOON, Server, ok, wait_for};
+use crate::support::{Client, Cluster, Plan, SOON, Server, ok, run, wait_for};
 
 fn cluster_of(server: &Server) -> u128 {
     u128::from_str_radix(&server.info("quorate_cluster"), 16).unwrap()
@@ -221,4 +221,47 @@ fn a_joiner_dials_whoever_is_there_and_is_dialled_back() {
     let answer = crate::support::text(&Client::connect(plan.port).call(&["GET", "k"]));
     assert!(answer.starts_with("TRYAGAIN "), "{answer}");
     assert_eq!(cluster.server(0).client().call(&["SET", "k", "v"]), ok());
+}
+
+/// `quorate members` with these words, which must do.
+#[track_caller]
+fn members(cluster: &Cluster, words: &[&str]) {
+    let servers = cluster.addresses();
+    let all = [&["members"], words, &["--servers", &servers, "--timeout", "20s"]].concat();
+    let (status, out, notes) = run(&all, b"");
+    assert_eq!(status, 0, "{words:?}: {out}{notes}");
+}
+
+fn address_of(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+#[track_caller]
+fn dials(server: &Server, expected: &[(u64, u16)]) {
+    let expected: Vec<String> =
+        expected.iter().map(|(id, port)| format!("{id}={}", address_of(*port))).collect();
+    wait_for(&expected.join(","), || {
+        let is_so = server.info("quorate_peer_addresses") == expected.join(",");
+        let is_up = server.info("quorate_peers_connected") == expected.len().to_string();
+        (is_so && is_up).then_some(())
+    });
+}
+
+/// The way to a server that is no member any more ends with the membership; it is heard, and answered, as long as it is up.
+#[test]
+fn the_way_to_a_removed_server_is_given_up() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let (removed, stays) = match leader {
+        0 => (1, 2),
+        1 => (0, 2),
+        _ => (0, 1),
+    };
+    let removed_id = cluster.plans[removed].id;
+    members(&cluster, &["remove", &removed_id.to_string()]);
+    cluster.take(removed).kill();
+    for (at, other) in [(leader, stays), (stays, leader)] {
+        dials(cluster.server(at), &[(cluster.plans[other].id, cluster.plans[other].peer_port)]);
+    }
+    assert_eq!(cluster.server(stays).client().call(&["SET", "k", "v"]), ok());
 }
