@@ -16,6 +16,8 @@ use crate::support::{Client, Cluster, Plan, QUORATE, SOON, text, wait_for};
 
 /// Clients of each server.
 const CLIENTS: usize = 4;
+/// Microseconds that a call at another server may take.
+const GAP_US_MAX: u64 = 1_000_000;
 /// No server is being restarted.
 const NOBODY: u64 = u64::MAX;
 
@@ -190,6 +192,7 @@ fn a_rolling_restart_as_the_page_tells_it() {
             let others = callers.iter().filter(|caller| caller.at != at);
             let gap = others.map(|caller| caller.longest_us.load(Ordering::SeqCst)).max().unwrap();
             gaps.push(format!("{role} {:.1} ms", gap as f64 / 1_000.0));
+            assert!(gap < GAP_US_MAX, "{gaps:?}");
             wait_for_calls(&callers);
         }
         drop(over);
