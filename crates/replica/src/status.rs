@@ -9,7 +9,7 @@ use crate::checks::{Agreement, CheckStatus};
 use crate::member::Member;
 use crate::memory::Memory;
 use crate::replica::Standing;
-use crate::versions::{Greeted, LEVEL_MIN};
+use crate::versions::Greeted;
 use crate::wire::DiskRoom;
 
 /// What came of snapshots since the process began, and what is under way.
@@ -92,8 +92,8 @@ pub struct Status {
     pub data_digest: u64,
     /// The programs of the other servers, as far as they have greeted since the process began, ascending by id.
     pub programs: Vec<Greeted>,
-    /// The newest level that all members can act at, as far as is known ([`crate::versions`]).
-    pub level: u16,
+    /// The newest level that all members can act at, once all their programs are known ([`crate::versions`]).
+    pub level: Option<u16>,
     /// Messages of peers that were dropped because they broke the protocol or named another cluster.
     pub dropped_messages: u64,
 }
@@ -142,7 +142,7 @@ impl Status {
             digest: machine.map_or(0, crate::machine::Machine::digest),
             data_digest: machine.map_or(0, |machine| machine.shards().digest()),
             programs: Vec::new(),
-            level: LEVEL_MIN,
+            level: None,
             dropped_messages,
         }
     }

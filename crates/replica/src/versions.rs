@@ -69,11 +69,11 @@ impl Programs {
         self.by_node.values().cloned().collect()
     }
 
-    /// The newest level that all of these can act at, this server among them: who has not greeted may run the oldest
-    /// program there is.
-    pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> u16 {
-        let highest = |node| self.of(node).map_or(LEVEL_MIN, |greeted| greeted.level_max);
-        others.into_iter().map(highest).fold(self.own_level_max, u16::min)
+    /// The newest level that all of these can act at, this server among them; `None` as long as one of them has not
+    /// greeted: it may run the oldest program there is.
+    pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> Option<u16> {
+        let mut others = others.into_iter();
+        others.try_fold(self.own_level_max, |level, node| Some(level.min(self.of(node)?.level_max)))
     }
 }
 
@@ -103,15 +103,15 @@ mod tests {
         // A program of a later day.
         let mut programs = Programs { own_level_max: 3, ..Programs::default() };
         programs.note(greeted(2, (1, 4)));
-        assert_eq!(programs.level([id(2)]), 3, "this program knows no newer one");
-        assert_eq!(programs.level([id(2), id(3)]), LEVEL_MIN, "3 has not greeted");
+        assert_eq!(programs.level([id(2)]), Some(3), "this program knows no newer one");
+        assert_eq!(programs.level([id(2), id(3)]), None, "3 has not greeted");
         programs.note(greeted(3, (1, 2)));
-        assert_eq!(programs.level([id(2), id(3)]), 2);
+        assert_eq!(programs.level([id(2), id(3)]), Some(2));
         programs.note(greeted(3, (2, 3)));
-        assert_eq!(programs.level([id(2), id(3)]), 3, "3 was the last to be upgraded");
+        assert_eq!(programs.level([id(2), id(3)]), Some(3), "3 was the last to be upgraded");
         programs.note(greeted(3, (1, 2)));
-        assert_eq!(programs.level([id(2), id(3)]), 2, "and was started again with the older program");
-        assert_eq!(programs.level([id(2)]), 3, "and is no member any more");
+        assert_eq!(programs.level([id(2), id(3)]), Some(2), "and was started again with the older program");
+        assert_eq!(programs.level([id(2)]), Some(3), "and is no member any more");
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Peers {
             to,
             cluster,
             incarnation: status.incarnation,
-            versions: Versions::own(cluster.map(|_| status.level)),
+            versions: Versions::own(status.level),
             client_address: self.advertised.to_string(),
             peer_address: self.peer_advertised.to_string(),
         }

@@ -27,9 +27,9 @@ impl Replica {
         self.programs.of(node)
     }
 
-    /// The newest level that all members can act at, as far as this server knows their programs.
-    pub fn level(&self) -> u16 {
-        let others = self.routes.iter().flat_map(|membership| membership.others(self.config.id));
-        self.programs.level(others)
+    /// The level at which the cluster acts: what is written to the log is of this level or an older one. `None` as long as
+    /// this server does not know the programs of all members: then it writes what the oldest program can read.
+    pub fn level(&self) -> Option<u16> {
+        self.programs.level(self.routes.as_ref()?.others(self.config.id))
     }
 }

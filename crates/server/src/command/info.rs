@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use quorate_raft::{NodeId, Role};
+use quorate_replica::versions::LEVEL_MIN;
 use quorate_replica::{Standing, Status};
 
 use super::{Call, CommandError, Outcome, is_word};
@@ -264,7 +265,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
     line(text, "quorate_peer_addresses", list(shared.peers.addresses()));
     line(text, "quorate_peer_addresses_overridden", list(shared.peers.overridden()));
     line(text, "quorate_peer_versions", list(status.programs.iter().map(|it| (it.node, &it.program))));
-    line(text, "quorate_level", status.level);
+    line(text, "quorate_level", status.level.unwrap_or(LEVEL_MIN));
 }
 
 #[cfg(test)]
