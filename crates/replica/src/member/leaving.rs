@@ -29,13 +29,21 @@ pub(super) struct Leaving {
     silent_ticks_max: u64,
     /// Since when, once it is; and whether it led then.
     since: Option<(u64, bool)>,
+    /// Who was asked to lead in its place. Whoever does not within an election timeout is not asked again: it is withdrawn, or cut
+    /// off, and meanwhile nobody's write gets on.
+    asked: BTreeSet<NodeId>,
     /// To whom the way is known to be broken: whoever stops says so by that.
     unreachable: BTreeSet<NodeId>,
 }
 
 impl Leaving {
     pub(super) fn new(silent_ticks_max: u32) -> Self {
-        Self { silent_ticks_max: u64::from(silent_ticks_max), since: None, unreachable: BTreeSet::new() }
+        Self {
+            silent_ticks_max: u64::from(silent_ticks_max),
+            since: None,
+            asked: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
+        }
     }
 
     pub(super) fn link_up(&mut self, node: NodeId) {
@@ -71,7 +79,8 @@ impl Member {
 
     fn hand_over(&mut self, has_led: bool, out: &mut Outbox) -> HandedOver {
         let voters = self.node.voters();
-        if !voters.contains(&out.id) || voters.len() == 1 {
+        let is_voter = voters.contains(&out.id);
+        if !is_voter && !self.is_leader() || is_voter && voters.len() == 1 {
             return HandedOver::Yes;
         }
         let is_reachable = |id: &&NodeId| **id != out.id && !self.leaving.unreachable.contains(id);
@@ -83,6 +92,7 @@ impl Member {
             Some(_) if self.node.transfer().is_some() => HandedOver::NotYet,
             Some(_) => match self.best_successor(out.id) {
                 Some(to) => {
+                    self.leaving.asked.insert(to);
                     self.step(Input::Transfer { to: Some(to) }, out);
                     HandedOver::NotYet
                 }
@@ -96,8 +106,9 @@ impl Member {
 
     /// The voter that is heard and holds most of the log.
     fn best_successor(&self, own: NodeId) -> Option<NodeId> {
+        let Leaving { asked, unreachable, .. } = &self.leaving;
         let is_candidate = |id: &NodeId| {
-            *id != own && self.node.voters().contains(id) && !self.leaving.unreachable.contains(id)
+            *id != own && self.node.voters().contains(id) && !asked.contains(id) && !unreachable.contains(id)
         };
         let candidates = self.node.progress()?.iter().filter(|(id, progress)| {
             let silent_ticks = self.node.ticks() - progress.heard_tick();

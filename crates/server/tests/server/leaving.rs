@@ -121,6 +121,7 @@ fn a_follower_stops_under_load_and_nobody_elses_client_sees_an_error() {
 
 /// Stops servers and starts them again. Their own clients see at most the end of their connection; those of the others see
 /// nothing but a pause: the longest of each round, in microseconds.
+#[expect(clippy::print_stdout, reason = "the figures, for whoever reads the test's output")]
 fn stop_under_load(rounds: usize, whom: impl Fn(&Cluster) -> usize) -> Vec<u64> {
     let mut cluster = Cluster::start(3);
     let is_leaving = [const { AtomicBool::new(false) }; 3];
