@@ -17,7 +17,7 @@ use quorate_storage::{
 use quorate_storage::snapshot::is_possible;
 
 use crate::machine::Machine;
-use crate::snapshot::{Blocks, Image, Lane, LoadError, LoadedLane, Splitter};
+use crate::snapshot::{Blocks, Image, Lane, LoadError, LoadedShare, Share, Splitter};
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use backups::OpenBackups;
 use lending::{Lending, Question};
@@ -69,15 +69,16 @@ pub fn load(file: &SnapshotFile, seed: u64) -> Result<Box<Machine>, RestoreError
 /// If the file is damaged, or holds no state.
 pub fn restore(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Machine>, RestoreError> {
     let mut splitter = Splitter::new(reader.cluster(), reader.position(), reader.bytes());
-    let mut lane = Lane::all(seed, 1).remove(0);
+    let mut lanes = Lane::all(seed, 1);
     let mut block = Vec::new();
     while let Some(content) = reader.block_into(&mut block)? {
         let content = &block[content];
         let keys = splitter.block(content).map_err(|error| RestoreError::content(reader, error))?;
-        lane.load(&keys, content);
+        lanes[0].load(&keys, content);
     }
-    let lane = lane.finish().map_err(|error| RestoreError::content(reader, error))?;
-    finish(reader, splitter, vec![lane])
+    let shares = Share::all(lanes).into_iter().map(Share::finish).collect::<Result<_, _>>();
+    let shares = shares.map_err(|error| RestoreError::content(reader, error))?;
+    finish(reader, splitter, shares)
 }
 
 /// The state, once the reader is at its end: the file's trailer and the state's own head must know it by its digest.
@@ -87,9 +88,9 @@ pub fn restore(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Machine
 pub fn finish(
     reader: &SnapshotReader<'_>,
     splitter: Splitter,
-    lanes: Vec<LoadedLane>,
+    shares: Vec<LoadedShare>,
 ) -> Result<Box<Machine>, RestoreError> {
-    let machine = splitter.finish(lanes).map_err(|error| RestoreError::content(reader, error))?;
+    let machine = splitter.finish(shares).map_err(|error| RestoreError::content(reader, error))?;
     let (recorded, computed) = (reader.digest(), machine.digest());
     match recorded {
         Some(recorded) if recorded == computed => Ok(Box::new(machine)),

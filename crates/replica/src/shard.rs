@@ -14,7 +14,7 @@ use hashbrown::hash_table::Entry;
 use crate::command::{Command, Condition, Query, Reply, ReplyError};
 use crate::entry::StateLimits;
 use crate::value::Value;
-pub(crate) use load::{LoadedPart, ShardLoad};
+pub(crate) use load::{LoadedPart, ShardHeaps, ShardLoad};
 
 /// A power of two: enough that copying one shard takes a few microseconds at a million keys, since just after a snapshot was
 /// begun nearly every write copies one; few enough that cloning all pointers takes less than a millisecond.

@@ -53,7 +53,7 @@ use quorate_raft::{MEMBERS_MAX, Membership, Position, SEAT_BYTES_MAX};
 use quorate_storage::ClusterId;
 
 pub use blocks::Blocks;
-pub use lane::{Lane, LoadedLane};
+pub use lane::{Lane, LoadedShare, Share};
 pub use loader::{LoadError, Loader};
 pub use splitter::{Keys, Splitter};
 

@@ -1,21 +1,20 @@
-//! Makes the state of a snapshot on several threads: one reads and verifies the file, the others fill the hash tables, each
-//! its own. Must not know what stands in the blocks.
+//! Makes the state of a snapshot on several threads: one reads and verifies the file, the others take the keys out of its
+//! blocks, and then fill the hash tables, each its own. Must not know what stands in the blocks.
 
-use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use quorate_replica::Machine;
 use quorate_replica::keeper::{self, RestoreError};
-use quorate_replica::snapshot::{Keys, Lane, LoadError, LoadedLane, Splitter};
+use quorate_replica::snapshot::{Keys, Lane, LoadError, LoadedShare, Share, Splitter};
 use quorate_storage::SnapshotReader;
 
-/// Threads that fill hash tables; more would wait for the one that reads.
+/// Threads that load keys; more would wait for the one that reads.
 const LANES_MAX: usize = 8;
-/// Blocks that wait for one of them at most: what is in memory besides the state, with the two that are worked on.
+/// Blocks that wait for them at most: what is in memory besides the state, with those that are worked on.
 const BLOCKS_WAITING_MAX: usize = 4;
 
 /// A block that was verified, and where its keys are.
@@ -29,61 +28,53 @@ struct Piece {
 pub(crate) fn load(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Machine>, RestoreError> {
     let lanes = available_parallelism().map_or(1, NonZero::get).min(LANES_MAX);
     let mut splitter = Splitter::new(reader.cluster(), reader.position(), reader.bytes());
-    let loaded = thread::scope(|scope| {
-        let (senders, threads): (Vec<_>, Vec<_>) = Lane::all(seed, lanes)
-            .into_iter()
-            .map(|lane| {
-                let (sender, pieces) = sync_channel(BLOCKS_WAITING_MAX);
-                (sender, scope.spawn(move || fill(lane, &pieces)))
-            })
-            .unzip();
-        let read = read(reader, &mut splitter, &senders);
+    let (pieces, given) = sync_channel(BLOCKS_WAITING_MAX);
+    let (used, buffers) = channel();
+    let given = Mutex::new(given);
+    let shares = thread::scope(|scope| {
+        let lanes = Lane::all(seed, lanes);
+        let threads = lanes.into_iter().map(|lane| scope.spawn(|| fill(lane, &given, used.clone())));
+        let threads = threads.collect();
+        let read = read(reader, &mut splitter, &pieces, &buffers);
         // The end of what they wait for.
-        drop(senders);
+        drop(pieces);
         let lanes = join(threads);
-        read.map(|()| lanes)
+        read?;
+        let threads = Share::all(lanes).into_iter().map(|share| scope.spawn(|| share.finish())).collect();
+        Ok::<_, RestoreError>(join(threads).into_iter().collect::<Result<Vec<LoadedShare>, LoadError>>())
     })?;
-    let lanes = loaded.map_err(|error| RestoreError::content(reader, error))?;
-    keeper::finish(reader, splitter, lanes)
+    let shares = shares.map_err(|error| RestoreError::content(reader, error))?;
+    keeper::finish(reader, splitter, shares)
 }
 
-/// What all lanes have loaded, or what one of them was stopped by.
-fn join(
-    threads: Vec<ScopedJoinHandle<'_, Result<LoadedLane, LoadError>>>,
-) -> Result<Vec<LoadedLane>, LoadError> {
+fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
     // A panic of a thread has ended the process.
-    threads.into_iter().map(|thread| thread.join().expect("a lane ends with an answer")).collect()
+    threads.into_iter().map(|thread| thread.join().expect("a thread ends with an answer")).collect()
 }
 
-fn fill(mut lane: Lane, pieces: &Receiver<Arc<Piece>>) -> Result<LoadedLane, LoadError> {
-    for piece in pieces {
-        lane.load(&piece.keys, &piece.buffer[piece.content.clone()]);
+/// Loads what is given, a block at a time, and gives the buffers back.
+fn fill(mut lane: Lane, given: &Mutex<Receiver<Piece>>, used: Sender<Vec<u8>>) -> Lane {
+    loop {
+        let next = given.lock().expect("nobody panics with it").recv();
+        let Ok(Piece { buffer, content, keys }) = next else { return lane };
+        lane.load(&keys, &buffer[content]);
+        // If nobody wants it, all is read.
+        let _ = used.send(buffer);
     }
-    lane.finish()
 }
 
-/// Reads to the end, and gives each block to every lane.
+/// Reads to the end, and gives each block to whoever is free.
 fn read(
     reader: &mut SnapshotReader<'_>,
     splitter: &mut Splitter,
-    lanes: &[SyncSender<Arc<Piece>>],
+    pieces: &SyncSender<Piece>,
+    buffers: &Receiver<Vec<u8>>,
 ) -> Result<(), RestoreError> {
-    let mut given: VecDeque<Arc<Piece>> = VecDeque::new();
     loop {
-        let mut buffer = reused(&mut given).unwrap_or_default();
+        let mut buffer = buffers.try_recv().unwrap_or_default();
         let Some(content) = reader.block_into(&mut buffer)? else { return Ok(()) };
         let keys =
             splitter.block(&buffer[content.clone()]).map_err(|error| RestoreError::content(reader, error))?;
-        let piece = Arc::new(Piece { buffer, content, keys });
-        for lane in lanes {
-            lane.send(Arc::clone(&piece)).expect("a lane takes all that comes");
-        }
-        given.push_back(piece);
+        pieces.send(Piece { buffer, content, keys }).expect("they take all that comes");
     }
-}
-
-/// The buffer of the oldest block, once no lane has it any more.
-fn reused(given: &mut VecDeque<Arc<Piece>>) -> Option<Vec<u8>> {
-    Arc::get_mut(given.front_mut()?)?;
-    given.pop_front().and_then(Arc::into_inner).map(|piece| piece.buffer)
 }

@@ -5,7 +5,7 @@ use quorate_raft::Position;
 use quorate_storage::ClusterId;
 
 use super::IMAGE_FORMAT;
-use super::lane::Lane;
+use super::lane::{Lane, Share};
 use super::splitter::Splitter;
 use crate::machine::Machine;
 
@@ -49,14 +49,14 @@ pub enum LoadError {
 /// Takes the blocks of an image in order. After an error it is of no use any more.
 pub struct Loader {
     splitter: Splitter,
-    lane: Lane,
+    lanes: Vec<Lane>,
 }
 
 impl Loader {
     /// For the state of this cluster at this position. `seed` protects the hash tables from chosen keys, and is this
     /// server's own.
     pub fn new(cluster: ClusterId, position: Position, seed: u64) -> Self {
-        Self { splitter: Splitter::new(cluster, position, 0), lane: Lane::new(seed, 0, 1) }
+        Self { splitter: Splitter::new(cluster, position, 0), lanes: Lane::all(seed, 1) }
     }
 
     /// Takes the next block.
@@ -65,7 +65,7 @@ impl Loader {
     /// Where the blocks so far cannot be the beginning of this state.
     pub fn block(&mut self, content: &[u8]) -> Result<(), LoadError> {
         let keys = self.splitter.block(content)?;
-        self.lane.load(&keys, content);
+        self.lanes.iter_mut().for_each(|lane| lane.load(&keys, content));
         Ok(())
     }
 
@@ -74,8 +74,8 @@ impl Loader {
     /// # Errors
     /// Where a block is missing, or the content is not what was written.
     pub fn finish(self) -> Result<Machine, LoadError> {
-        let lane = self.lane.finish()?;
-        self.splitter.finish(vec![lane])
+        let shares = Share::all(self.lanes).into_iter().map(Share::finish).collect::<Result<_, _>>()?;
+        self.splitter.finish(shares)
     }
 
     /// Bytes that are kept of a record whose end has not come yet.

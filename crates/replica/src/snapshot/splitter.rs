@@ -9,7 +9,7 @@ use quorate_raft::{Index, Membership, Position, Term};
 use quorate_storage::ClusterId;
 
 use super::cursor::{Cursor, Open, Stop};
-use super::lane::{self, LoadedLane};
+use super::lane::{self, LoadedShare};
 use super::loader::LoadError;
 use super::{IMAGE_FORMAT, IMAGE_FORMAT_FOUNDING, MEMBERSHIP_BYTES_MAX};
 use crate::command::{Seq, SessionKey};
@@ -80,7 +80,7 @@ impl Splitter {
         }
     }
 
-    /// Takes the next block, and says which of it every lane has to be given.
+    /// Takes the next block, and says which of it one of the lanes has to be given.
     ///
     /// # Errors
     /// Where the blocks so far cannot be the beginning of this state.
@@ -201,14 +201,14 @@ impl Splitter {
         self.carry.capacity()
     }
 
-    /// The state machine, after the last block, of what these lanes have loaded.
+    /// The state machine, after the last block, of what was loaded.
     ///
     /// # Errors
     /// Where a block is missing, or the content is not what was written.
     ///
     /// # Panics
-    /// If these are not all lanes of one [`super::Lane::all`].
-    pub fn finish(self, lanes: Vec<LoadedLane>) -> Result<Machine, LoadError> {
+    /// If these are not all of one [`super::Share::all`].
+    pub fn finish(self, shares: Vec<LoadedShare>) -> Result<Machine, LoadError> {
         let is_complete = self.carry.is_empty()
             && self.client.is_none()
             && (self.gateways, self.clients, self.keys) == (0, 0, 0);
@@ -222,7 +222,7 @@ impl Splitter {
             (self.cluster, self.position),
             (head.limits, head.now_ms, head.membership),
             self.sessions,
-            lane::join(lanes),
+            lane::join(shares),
         );
         let (recorded, computed) = (head.digest, machine.digest());
         if recorded == computed { Ok(machine) } else { Err(LoadError::OtherDigest { recorded, computed }) }

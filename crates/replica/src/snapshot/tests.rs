@@ -170,12 +170,13 @@ fn load_in_lanes(position: Position, blocks: &[&[u8]], lanes: usize) -> Result<M
     let bytes = blocks.iter().map(|block| block.len() as u64).sum();
     let mut splitter = Splitter::new(cluster(), position, bytes);
     let mut lanes = Lane::all(2, lanes);
-    for block in blocks {
+    let count = lanes.len();
+    for (number, block) in blocks.iter().enumerate() {
         let keys = splitter.block(block)?;
-        lanes.iter_mut().for_each(|lane| lane.load(&keys, block));
+        lanes[number % count].load(&keys, block);
     }
-    let lanes = lanes.into_iter().map(Lane::finish).collect::<Result<_, _>>()?;
-    splitter.finish(lanes)
+    let shares = Share::all(lanes).into_iter().map(Share::finish).collect::<Result<_, _>>()?;
+    splitter.finish(shares)
 }
 
 fn load(machine: &Machine, blocks: &[Bytes]) -> Result<Machine, LoadError> {
