@@ -24,6 +24,7 @@ use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::{Transfers, stagger_bytes};
 use crate::wire::PeerMessage;
+use candidates::Candidates;
 use disks::Disks;
 use holding::Holding;
 use leaving::Leaving;
@@ -32,6 +33,7 @@ use reads::RemoteRead;
 use room::Room;
 
 mod backups;
+mod candidates;
 mod checks;
 mod disks;
 mod holding;
@@ -58,6 +60,8 @@ pub(crate) struct Member {
     backups: Backups,
     /// The state of a snapshot that was fetched, for the moment at which it is installed.
     loaded: Option<Box<Machine>>,
+    /// Who waits to be taken in.
+    candidates: Candidates,
     room: Room,
     holding: Holding,
     disks: Disks,
@@ -120,6 +124,7 @@ impl Member {
             machine,
             checks: Checks::new(config.check_interval_ms),
             loaded: None,
+            candidates: Candidates::default(),
             room: Room::new(config.memory_bytes_max),
             holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
             disks: Disks::new(config.disk_reserve_bytes, &config.folder),
@@ -166,7 +171,7 @@ impl Member {
         self.gateway.has_room() && self.reads.has_room()
     }
 
-    fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         self.node.role() == Role::Leader
     }
 
@@ -334,7 +339,11 @@ impl Member {
             | PeerMessage::Founded { .. }
             | PeerMessage::Refused { .. }
             | PeerMessage::Outdated { .. }
-            | PeerMessage::Started => {}
+            | PeerMessage::Started
+            | PeerMessage::Announce { .. }
+            | PeerMessage::Welcome { .. }
+            | PeerMessage::Unknown { .. }
+            | PeerMessage::Removed { .. } => {}
         }
     }
 

@@ -4,23 +4,23 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Entry, HardState, Index, Membership, NodeId, Position, Restored, WriteId};
-use quorate_storage::{ClusterId, Identity, Incarnation, Origin, Start, Starts};
+use quorate_storage::{ClusterId, Identity, Incarnation, Start, Starts};
 
 use crate::backup::BackupNews;
 use crate::checks::Agreement;
-use crate::command::{Operation, Reply, ReplyError};
+use crate::command::{Operation, Reply};
 use crate::founding::Founding;
 use crate::machine::Machine;
 use crate::member::Member;
-use crate::sabotage::Bug;
-use crate::seat::founding_membership;
 use crate::status::Status;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::versions::{Greeted, Programs};
 use crate::wire::{PeerEnvelope, PeerMessage};
+use entering::Joining;
 use hearing::Hearing;
 
 mod config;
+mod entering;
 mod hearing;
 mod members;
 mod routes;
@@ -125,6 +125,9 @@ pub struct Actions {
     pub store_identity: Option<Identity>,
     /// Store these starts of others, synced, then step [`Event::StartsStored`].
     pub store_starts: Option<Starts>,
+    /// Nothing that the folder holds counts any more: decide that it begins anew as this ([`quorate_storage::anew`]), and let a
+    /// new process, on it, take the place of this one.
+    pub begin_anew: Option<Identity>,
     /// Tell clients.
     pub answers: Vec<Answer>,
     /// Say these to the operator.
@@ -183,6 +186,11 @@ pub enum Standing {
         /// Why it will wait for ever, as far as is known, and what to do.
         conflict: Option<String>,
     },
+    /// It has no part in the cluster, and waits until it is taken in.
+    Joining {
+        /// What it waits for, and what to do.
+        why: String,
+    },
     /// Votes and serves.
     Member,
     /// Its state differs from that of a majority, or there is no majority with the same: it votes, and keeps the log, but
@@ -191,7 +199,7 @@ pub enum Standing {
         /// What differs, and what to do.
         why: String,
     },
-    /// The others know this id under another incarnation, or a later start of its folder: it votes for nothing and acknowledges nothing.
+    /// The others have heard a later start of its folder, or have removed it: it votes for nothing and acknowledges nothing.
     Refused {
         /// What happened and what to do.
         why: String,
@@ -210,6 +218,10 @@ pub struct Replica {
     dropped_messages: u64,
     /// It is about to stop.
     is_leaving: bool,
+    /// A membership of this server's log has named this folder.
+    was_named: bool,
+    /// Where the membership stood that was looked at last, and whether it was to change.
+    seen_membership: Option<(Index, bool)>,
     /// The membership of which [`Actions::routes`] told last.
     routes: Option<Membership>,
     programs: Programs,
@@ -229,8 +241,14 @@ enum Stage {
         /// The identity that is on its way to the disk.
         storing: Option<Identity>,
     },
-    /// The cluster knows this id under another incarnation, or a later start of its folder.
-    Refused { why: String },
+    /// It belongs to no cluster, and one is to take it in.
+    Joining(Box<Joining>),
+    /// What it has of the cluster does not count any more. It would be taken in with another folder.
+    Refused {
+        why: String,
+        /// The incarnation of that folder; `None` where it is on its way.
+        fresh: Option<Incarnation>,
+    },
     /// Votes and serves.
     Member(Box<Member>),
 }
@@ -306,13 +324,12 @@ impl Replica {
             outbox,
             dropped_messages: 0,
             is_leaving: false,
+            was_named: false,
+            seen_membership: None,
             routes: None,
             programs: Programs::default(),
         };
-        if replica.identity.cluster().is_some() {
-            replica.become_member();
-        }
-        replica.finish_founding();
+        replica.enter();
         replica.tell_routes();
         let actions = std::mem::take(&mut replica.outbox.actions);
         (replica, actions)
@@ -335,7 +352,7 @@ impl Replica {
                     self.inform_members(&mut request);
                     match &mut self.stage {
                         Stage::Member(member) => member.request(request, &mut self.outbox),
-                        Stage::Founding { .. } | Stage::Refused { .. } => {
+                        Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => {
                             self.refuse((request.connection, request.tag));
                         }
                     }
@@ -364,6 +381,7 @@ impl Replica {
             self.with_member(|member, _| member.leave());
         }
         self.with_member(Member::flush);
+        self.look_for_removal();
         self.tell_routes();
         std::mem::take(&mut self.outbox.actions)
     }
@@ -393,7 +411,7 @@ impl Replica {
     pub fn machine_mut(&mut self) -> Option<&mut Machine> {
         match &mut self.stage {
             Stage::Member(member) => Some(member.machine_mut()),
-            Stage::Founding { .. } | Stage::Refused { .. } => None,
+            Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => None,
         }
     }
 
@@ -403,7 +421,8 @@ impl Replica {
             Stage::Founding { founding, .. } => {
                 Standing::Founding { missing: founding.missing(), conflict: founding.conflict() }
             }
-            Stage::Refused { why } => Standing::Refused { why: why.clone() },
+            Stage::Joining(joining) => Standing::Joining { why: joining.why().to_owned() },
+            Stage::Refused { why, .. } => Standing::Refused { why: why.clone() },
             Stage::Member(member) => match member.agreement() {
                 Agreement::Sound => Standing::Member,
                 doubt @ (Agreement::Undecided { .. } | Agreement::Diverged { .. }) => {
@@ -423,7 +442,7 @@ impl Replica {
     fn member(&self) -> Option<&Member> {
         match &self.stage {
             Stage::Member(member) => Some(member),
-            Stage::Founding { .. } | Stage::Refused { .. } => None,
+            Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => None,
         }
     }
 
@@ -442,157 +461,11 @@ impl Replica {
                     self.tell_start();
                 }
             }
-            Stage::Founding { founding, .. } if self.ticks % ANNOUNCE_TICKS == 1 => {
-                let seen = founding.seen();
-                for to in self.config.members.iter().filter(|to| **to != self.config.id) {
-                    let (origin, seen) = (founding.origin(), seen.clone());
-                    self.outbox.send(*to, PeerMessage::Founding { origin, seen });
+            Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => {
+                if self.ticks % ANNOUNCE_TICKS == 1 {
+                    self.announce();
                 }
             }
-            Stage::Founding { .. } | Stage::Refused { .. } => {}
         }
-    }
-
-    /// A message of a process that is believed to be one of its folder.
-    fn take(&mut self, envelope: PeerEnvelope) {
-        let PeerEnvelope { cluster, from, incarnation, message, .. } = envelope;
-        match message {
-            PeerMessage::Founding { origin, seen } => self.on_founding((from, incarnation), origin, seen),
-            message @ (PeerMessage::Raft(_)
-            | PeerMessage::Forward { .. }
-            | PeerMessage::ReadIndex { .. }
-            | PeerMessage::ReadIndexReply { .. }
-            | PeerMessage::FetchSnapshot { .. }
-            | PeerMessage::SnapshotChunk { .. }
-            | PeerMessage::CheckReport { .. }
-            | PeerMessage::DiskRoom(_)) => {
-                let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
-                let is_known = is_ours && self.known_incarnation(from) == Some(incarnation);
-                if Bug::TakesEmptyFolders.spoils(is_known, || true) {
-                    self.with_member(|member, out| member.receive(from, message, out));
-                } else {
-                    self.dropped_messages += 1;
-                }
-            }
-            // These say who the sender takes this server for, and are looked at before.
-            PeerMessage::Founded { .. } | PeerMessage::Refused { .. } | PeerMessage::Outdated { .. } => {}
-            // It was heard, and says no more.
-            PeerMessage::Started => {}
-        }
-    }
-
-    /// A server that is not founded says whom it has seen.
-    fn on_founding(
-        &mut self,
-        (from, incarnation): (NodeId, Incarnation),
-        origin: Option<Origin>,
-        seen: Vec<(NodeId, Incarnation)>,
-    ) {
-        if let Stage::Founding { founding, told, .. } = &mut self.stage {
-            founding.on_report((from, incarnation), origin, seen);
-            let conflict = founding.conflict();
-            if *told != conflict {
-                told.clone_from(&conflict);
-                conflict.into_iter().for_each(|text| self.outbox.warn(text));
-            }
-            self.finish_founding();
-            return;
-        }
-        let members = self.identity.founding.iter().map(|member| (member.id, member.incarnation)).collect();
-        let known = self.known_incarnation(from);
-        match Bug::TakesEmptyFolders.spoils(known, || Some(incarnation)) {
-            Some(known) if known == incarnation => self.outbox.send(from, PeerMessage::Founded { members }),
-            Some(known) => self.outbox.send(from, PeerMessage::Refused { incarnation, known }),
-            None => self.dropped_messages += 1,
-        }
-    }
-
-    fn on_founded(&mut self, members: &[(NodeId, Incarnation)]) {
-        if let Stage::Founding { founding, storing: storing @ None, .. } = &mut self.stage
-            && let Some(list) = founding.adopt(members)
-        {
-            let identity = self.identity.founded(&list);
-            *storing = Some(identity.clone());
-            self.outbox.actions.store_identity = Some(identity);
-        }
-    }
-
-    /// Only a folder that is not founded can be refused: one that is knows better than whoever speaks.
-    fn on_refused(&mut self, from: NodeId, refused: Incarnation, known: Incarnation) {
-        if !matches!(self.stage, Stage::Founding { storing: None, .. })
-            || refused != self.identity.incarnation
-        {
-            return;
-        }
-        let id = self.config.id.get();
-        let why = format!(
-            "server {id} is known to server {from} with another data folder (incarnation {known}; this folder is new, \
-             {refused}): it has forgotten its votes and must not take part. Start it on its old folder again; a server \
-             whose folder is lost cannot be replaced yet",
-            from = from.get(),
-        );
-        self.outbox.warn(why.clone());
-        self.stage = Stage::Refused { why };
-    }
-
-    fn finish_founding(&mut self) {
-        if let Stage::Founding { founding, storing: storing @ None, .. } = &mut self.stage
-            && let Some(list) = founding.agreed()
-        {
-            let identity = self.identity.founded(&list);
-            *storing = Some(identity.clone());
-            self.outbox.actions.store_identity = Some(identity);
-        }
-    }
-
-    /// The founding list is durable: from here on this server may vote.
-    fn identity_stored(&mut self) {
-        if let Stage::Founding { storing, .. } = &mut self.stage
-            && let Some(identity) = storing.take()
-        {
-            self.identity = identity;
-            self.become_member();
-        }
-    }
-
-    fn become_member(&mut self) {
-        let Stage::Founding { restored, machine, .. } = &mut self.stage else { return };
-        let cluster = self.identity.cluster().expect("a member of no cluster");
-        self.outbox.cluster = Some(cluster);
-        let (restored, machine) = (std::mem::take(restored), machine.take());
-        // The file is the old cluster's as long as no snapshot of the new one has taken its place.
-        let is_restored = machine.as_ref().is_some_and(|machine| machine.cluster() != cluster);
-        let machine = match machine {
-            Some(machine) if is_restored => Some(Box::new(machine.founded_anew(cluster))),
-            machine => machine,
-        };
-        let founding = founding_membership(&self.identity.founding);
-        let mut member = Member::new(&self.config, cluster, founding, restored, machine);
-        if is_restored {
-            member.replace_snapshot(&mut self.outbox);
-        }
-        self.stage = Stage::Member(Box::new(member));
-        self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
-    }
-
-    fn known_incarnation(&self, id: NodeId) -> Option<Incarnation> {
-        self.identity.founding.iter().find(|member| member.id == id).map(|member| member.incarnation)
-    }
-
-    fn refuse(&mut self, (connection, tag): (ConnectionId, u64)) {
-        let why = match &self.stage {
-            Stage::Refused { why } => why.clone(),
-            Stage::Founding { founding, .. } => match founding.conflict() {
-                Some(conflict) => format!("starting: the cluster is not founded: {conflict}"),
-                None => {
-                    let missing: Vec<String> =
-                        founding.missing().iter().map(|id| id.get().to_string()).collect();
-                    format!("starting: the cluster is not founded; waiting for server {}", missing.join(", "))
-                }
-            },
-            Stage::Member(_) => String::new(),
-        };
-        let reply = Reply::Error(ReplyError::NotServing(why));
-        self.outbox.actions.answers.push(Answer { connection, tag, reply });
     }
 }

@@ -61,6 +61,15 @@ impl Seat {
     }
 }
 
+/// The data folder that a membership names under an id, as [`Seat::of`] has it.
+pub(crate) fn incarnation_of(membership: &Membership, id: NodeId) -> Option<Incarnation> {
+    // Asked of every message, and most of a seat is its address.
+    let seat = membership.seat(id)?;
+    let (version, rest) = seat.split_first()?;
+    let (incarnation, _) = rest.split_first_chunk()?;
+    (*version == VERSION).then(|| Incarnation(u64::from_le_bytes(*incarnation)))
+}
+
 /// The membership that founding members begin with: all vote, and only `--peers` tell where they are.
 pub(crate) fn founding_membership(members: &[Member]) -> Membership {
     let voters = members.iter().map(|member| member.id).collect();
@@ -78,7 +87,10 @@ mod tests {
     fn a_seat_is_read_back_or_refused() {
         let seat = Seat { incarnation: Incarnation(7), address: "[::1]:7379".into() };
         let bytes = seat.to_bytes();
-        assert_eq!(Seat::parse(&bytes), Ok(seat));
+        assert_eq!(Seat::parse(&bytes), Ok(seat.clone()));
+        let id = NodeId::new(1).unwrap();
+        let membership = Membership::simple([id].into()).with_seat(id, seat.to_bytes());
+        assert_eq!(incarnation_of(&membership, id), Some(seat.incarnation));
         for length in 0..bytes.len() {
             assert!(Seat::parse(&bytes.slice(..length)).is_err(), "{length} bytes");
         }

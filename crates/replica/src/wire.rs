@@ -35,12 +35,7 @@
 //! | 36 | snapshot chunk | last position (16), offset (8), length of the whole (8), bytes to the end |
 //! | 40 | check report | position (16), digest (8), asks (1) |
 //! | 44 | disk room | 1 where there is none, or 0 (1), bytes free (8), reserve (8), length of the folder's name (4), the name |
-//! | 48 | founding | number of members (4), each: id (8), incarnation (8) |
-//! | 49 | founded | likewise |
-//! | 50 | refused | incarnation refused (8), incarnation known (8) |
-//! | 52 | outdated | start refused (16), start known (16) |
-//! | 53 | started | |
-//! | 51 | founding, restored | origin (40: cluster id, term, index, digest), then as 48 |
+//! | 48–57 | | who takes part: `wire/entering.rs` |
 //!
 //! An entry is its term (8), its kind (1: 0 no-op, 1 data, 2 membership), the length of its payload (4) and the payload; its index
 //! follows from the base.
@@ -53,6 +48,8 @@ use quorate_storage::{ClusterId, Incarnation, Origin, Start};
 
 use crate::bytes_read::{Malformed, Reader};
 use crate::shortage::{parse_room, put_room};
+
+mod entering;
 
 /// The version of this layout; servers name it when they greet each other, and speak the lower of their two highest.
 pub const PROTOCOL_VERSION: u16 = 3;
@@ -149,6 +146,34 @@ pub enum PeerMessage {
     },
     /// My process runs: its start is in the head of this as of every message. Whoever hears it knows older copies of my folder.
     Started,
+    /// This server waits to be taken in: said by itself, or passed on to the leader.
+    Announce {
+        /// Who waits.
+        id: NodeId,
+        /// With which data folder.
+        incarnation: Incarnation,
+        /// Where it is dialled, as it says.
+        address: Box<str>,
+    },
+    /// You are a member with this data folder, of the cluster that these members have founded.
+    Welcome {
+        /// Which folder.
+        incarnation: Incarnation,
+        /// Ids and incarnations, ascending by id.
+        founders: Vec<(NodeId, Incarnation)>,
+    },
+    /// No member has your id.
+    Unknown {
+        /// Your data folder.
+        incarnation: Incarnation,
+    },
+    /// You are no member any more: the membership at this index, which is committed, does not name your data folder.
+    Removed {
+        /// Your data folder.
+        incarnation: Incarnation,
+        /// Where that membership stands.
+        index: Index,
+    },
     /// Your process runs on an older copy of your data folder: I have heard a later one of the same incarnation.
     Outdated {
         /// The start that is refused.
@@ -188,9 +213,6 @@ const FIXED_FIELDS_BYTES_MAX: usize = 8 + 8 + 16 + 4;
 /// Bytes of an entry besides its payload.
 const ENTRY_HEAD_BYTES: usize = 8 + 1 + 4;
 
-/// Members a list may name.
-const MEMBERS_MAX: usize = 64;
-
 const PRE_VOTE: u8 = 1;
 const PRE_VOTE_REPLY: u8 = 2;
 const VOTE: u8 = 3;
@@ -209,12 +231,9 @@ const FETCH_SNAPSHOT: u8 = 35;
 const SNAPSHOT_CHUNK: u8 = 36;
 const CHECK_REPORT: u8 = 40;
 const DISK_ROOM: u8 = 44;
+/// The first and the last kind of [`entering`].
 const FOUNDING: u8 = 48;
-const FOUNDED: u8 = 49;
-const REFUSED: u8 = 50;
-const FOUNDING_RESTORED: u8 = 51;
-const OUTDATED: u8 = 52;
-const STARTED: u8 = 53;
+const REMOVED: u8 = 57;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_DATA: u8 = 1;
@@ -229,7 +248,7 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
     out.put_u64_le(envelope.from.get());
     out.put_u64_le(envelope.to.get());
     out.put_u64_le(envelope.incarnation.0);
-    encode_start(envelope.start, out);
+    entering::encode_start(envelope.start, out);
     match &envelope.message {
         PeerMessage::Raft(message) => encode_raft(message, out),
         PeerMessage::Forward { items } => {
@@ -270,31 +289,15 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
             out.put_u64_le(*digest);
             out.put_u8(u8::from(*asks));
         }
-        PeerMessage::Founding { origin, seen } => {
-            match origin {
-                None => out.put_u8(FOUNDING),
-                Some(origin) => {
-                    out.put_u8(FOUNDING_RESTORED);
-                    out.put_slice(&origin.to_bytes());
-                }
-            }
-            encode_members(seen, out);
-        }
-        PeerMessage::Founded { members } => {
-            out.put_u8(FOUNDED);
-            encode_members(members, out);
-        }
-        PeerMessage::Refused { incarnation, known } => {
-            out.put_u8(REFUSED);
-            out.put_u64_le(incarnation.0);
-            out.put_u64_le(known.0);
-        }
-        PeerMessage::Started => out.put_u8(STARTED),
-        PeerMessage::Outdated { start, known } => {
-            out.put_u8(OUTDATED);
-            encode_start(*start, out);
-            encode_start(*known, out);
-        }
+        message @ (PeerMessage::Founding { .. }
+        | PeerMessage::Founded { .. }
+        | PeerMessage::Refused { .. }
+        | PeerMessage::Started
+        | PeerMessage::Outdated { .. }
+        | PeerMessage::Announce { .. }
+        | PeerMessage::Welcome { .. }
+        | PeerMessage::Unknown { .. }
+        | PeerMessage::Removed { .. }) => entering::encode(message, out),
     }
     let checksum = crc32c::crc32c(&out[start + 4..]);
     out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
@@ -310,7 +313,10 @@ pub(crate) fn fields_bytes(message: &PeerMessage) -> usize {
         PeerMessage::Forward { items } => items.len(),
         PeerMessage::SnapshotChunk { bytes, .. } => FIXED_FIELDS_BYTES_MAX + bytes.len(),
         PeerMessage::DiskRoom(room) => FIXED_FIELDS_BYTES_MAX + room.folder.len(),
-        PeerMessage::Founding { seen: members, .. } | PeerMessage::Founded { members } => {
+        PeerMessage::Announce { address, .. } => FIXED_FIELDS_BYTES_MAX + address.len(),
+        PeerMessage::Founding { seen: members, .. }
+        | PeerMessage::Founded { members }
+        | PeerMessage::Welcome { founders: members, .. } => {
             FIXED_FIELDS_BYTES_MAX + Origin::BYTES + members.len() * 16
         }
         PeerMessage::Raft(_)
@@ -320,6 +326,8 @@ pub(crate) fn fields_bytes(message: &PeerMessage) -> usize {
         | PeerMessage::CheckReport { .. }
         | PeerMessage::Refused { .. }
         | PeerMessage::Outdated { .. }
+        | PeerMessage::Unknown { .. }
+        | PeerMessage::Removed { .. }
         | PeerMessage::Started => FIXED_FIELDS_BYTES_MAX,
     }
 }
@@ -374,11 +382,6 @@ fn encode_raft(message: &Message, out: &mut BytesMut) {
     }
 }
 
-fn encode_start(start: Start, out: &mut BytesMut) {
-    out.put_u64_le(start.number);
-    out.put_u64_le(start.draw);
-}
-
 fn encode_position(position: Position, out: &mut BytesMut) {
     out.put_u64_le(position.term.0);
     out.put_u64_le(position.index.0);
@@ -405,14 +408,6 @@ fn encode_entry(entry: &Entry, out: &mut BytesMut) {
     }
 }
 
-fn encode_members(members: &[(NodeId, Incarnation)], out: &mut BytesMut) {
-    out.put_u32_le(u32::try_from(members.len()).expect("a cluster is bounded far below 2^32 members"));
-    for (id, incarnation) in members {
-        out.put_u64_le(id.get());
-        out.put_u64_le(incarnation.0);
-    }
-}
-
 /// Reads one frame. Entries share its bytes.
 ///
 /// # Errors
@@ -427,7 +422,7 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
     let from = parse_node(&mut reader)?;
     let to = parse_node(&mut reader)?;
     let incarnation = Incarnation(reader.u64()?);
-    let start = parse_start(&mut reader)?;
+    let start = entering::parse_start(&mut reader)?;
     let message = match reader.u8()? {
         FORWARD => {
             let rest = reader.rest();
@@ -457,20 +452,7 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             digest: reader.u64()?,
             asks: parse_flag(&mut reader)?,
         },
-        FOUNDING => PeerMessage::Founding { origin: None, seen: parse_members(&mut reader)? },
-        FOUNDING_RESTORED => {
-            let origin = Some(parse_origin(&mut reader)?);
-            PeerMessage::Founding { origin, seen: parse_members(&mut reader)? }
-        }
-        FOUNDED => PeerMessage::Founded { members: parse_members(&mut reader)? },
-        REFUSED => PeerMessage::Refused {
-            incarnation: Incarnation(reader.u64()?),
-            known: Incarnation(reader.u64()?),
-        },
-        STARTED => PeerMessage::Started,
-        OUTDATED => {
-            PeerMessage::Outdated { start: parse_start(&mut reader)?, known: parse_start(&mut reader)? }
-        }
+        kind @ FOUNDING..=REMOVED => entering::parse(kind, &mut reader)?,
         kind => PeerMessage::Raft(parse_raft(kind, &mut reader)?),
     };
     reader.end()?;
@@ -530,18 +512,8 @@ fn parse_node(reader: &mut Reader) -> Result<NodeId, Malformed> {
     NodeId::new(reader.u64()?).ok_or(Malformed("a node id of 0"))
 }
 
-fn parse_start(reader: &mut Reader) -> Result<Start, Malformed> {
-    Ok(Start { number: reader.u64()?, draw: reader.u64()? })
-}
-
 fn parse_position(reader: &mut Reader) -> Result<Position, Malformed> {
     Ok(Position::new(Term(reader.u64()?), Index(reader.u64()?)))
-}
-
-fn parse_origin(reader: &mut Reader) -> Result<Origin, Malformed> {
-    let bytes = reader.take(Origin::BYTES)?;
-    let origin = bytes.first_chunk().and_then(Origin::from_bytes);
-    origin.ok_or(Malformed("a backup that cannot be"))
 }
 
 fn parse_flag(reader: &mut Reader) -> Result<bool, Malformed> {
@@ -550,20 +522,4 @@ fn parse_flag(reader: &mut Reader) -> Result<bool, Malformed> {
         1 => Ok(true),
         _ => Err(Malformed("a flag that is neither 0 nor 1")),
     }
-}
-
-fn parse_members(reader: &mut Reader) -> Result<Vec<(NodeId, Incarnation)>, Malformed> {
-    let count = reader.u32()? as usize;
-    if count > MEMBERS_MAX {
-        return Err(Malformed("more members than a cluster can have"));
-    }
-    let mut members: Vec<(NodeId, Incarnation)> = Vec::new();
-    for _ in 0..count {
-        let member = (parse_node(reader)?, Incarnation(reader.u64()?));
-        if members.last().is_some_and(|(last, _)| *last >= member.0) {
-            return Err(Malformed("members out of order"));
-        }
-        members.push(member);
-    }
-    Ok(members)
 }

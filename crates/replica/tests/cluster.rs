@@ -39,6 +39,8 @@ struct Cluster {
     servers: BTreeMap<NodeId, Server>,
     /// What each has stored of the starts of others.
     heard: BTreeMap<NodeId, Starts>,
+    /// What the folder of each is to become.
+    anew: BTreeMap<NodeId, Identity>,
     network: VecDeque<PeerEnvelope>,
     cut: BTreeSet<NodeId>,
     /// Servers whose disk syncs nothing.
@@ -72,6 +74,7 @@ impl Cluster {
         let mut cluster = Self {
             servers: BTreeMap::new(),
             heard: BTreeMap::new(),
+            anew: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
             stopped: BTreeSet::new(),
@@ -147,7 +150,15 @@ impl Cluster {
         server.notices.extend(actions.notices);
         server.jobs.extend(actions.snapshot_jobs);
         self.network.extend(actions.send);
+        for envelope in actions.announce {
+            let others = self.servers.keys().copied().filter(|to| *to != node);
+            self.network.extend(others.map(|to| PeerEnvelope { to, ..envelope.clone() }));
+        }
+        if let Some(identity) = actions.begin_anew {
+            self.anew.insert(node, identity);
+        }
         if actions.goes_on {
+            let server = self.servers.get_mut(&node).unwrap();
             let more = server.replica.step(self.now_ms, &mut Vec::new());
             self.perform(node, more);
         }
@@ -504,10 +515,10 @@ fn an_empty_folder_under_a_known_id_is_refused_while_the_others_serve() {
     cluster.network.clear();
     cluster.start(3, Identity::new(id(3), Incarnation(999)), Restored::default());
     cluster.run(200);
-    assert!(matches!(cluster.servers[&id(3)].replica.standing(), Standing::Refused { .. }));
+    assert!(matches!(cluster.servers[&id(3)].replica.standing(), Standing::Joining { .. }));
     let reply = cluster.call(id(3), get("k"));
     assert!(
-        matches!(&reply, Reply::Error(ReplyError::NotServing(why)) if why.contains("forgotten its votes"))
+        matches!(&reply, Reply::Error(ReplyError::NotServing(why)) if why.contains("forgotten its votes") && why.contains("`quorate members rebuild 3`"))
     );
     for node in 1..=2 {
         assert_eq!(cluster.call(id(node), append("k", "w")), Reply::Integer(1 + node as i64));
@@ -645,6 +656,8 @@ mod bounds;
 mod checks;
 #[path = "cluster/impostors.rs"]
 mod impostors;
+#[path = "cluster/joining.rs"]
+mod joining;
 #[path = "cluster/limits.rs"]
 mod limits;
 #[path = "cluster/older_folders.rs"]

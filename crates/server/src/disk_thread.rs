@@ -11,7 +11,7 @@ use quorate_raft::WriteId;
 use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::replica::{Compaction, DiskSpace, DiskWrite};
 use quorate_replica::wire::PeerEnvelope;
-use quorate_storage::{Disk, DiskError, Identity, Starts, Wal, WriteError, identity};
+use quorate_storage::{Disk, DiskError, Identity, Starts, Wal, WriteError, anew, identity};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// After so long without a write the log is marked as synced: rot of its end is told from a torn tail then.
@@ -37,6 +37,7 @@ enum Job {
     Write(DiskWrite),
     StoreIdentity(Identity),
     StoreStarts(Starts),
+    BeginAnew(Identity),
     Compact(Compaction),
 }
 
@@ -54,6 +55,8 @@ pub(crate) enum Done {
     IdentityStored,
     /// The starts of others are synced.
     StartsStored,
+    /// It is decided that the folder begins anew.
+    BeginsAnew,
     /// So much room there is.
     Looked(DiskSpace),
     /// The disk failed, with a sentence. Nothing after what was reported before is durable.
@@ -87,6 +90,7 @@ impl DiskThread {
             queue,
             storing: None,
             storing_starts: None,
+            beginning: None,
             told: None,
         };
         let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || writer.run())?;
@@ -106,6 +110,11 @@ impl DiskThread {
     /// Queues the starts of others behind all writes before them.
     pub(crate) fn store_starts(&self, starts: Starts) {
         self.submit(Job::StoreStarts(starts));
+    }
+
+    /// Decides that the folder begins anew as this one.
+    pub(crate) fn begin_anew(&self, identity: Identity) {
+        self.submit(Job::BeginAnew(identity));
     }
 
     /// Lets the log go as far as this says, behind all writes before it.
@@ -140,6 +149,8 @@ struct Writer {
     storing: Option<Identity>,
     /// Likewise.
     storing_starts: Option<Starts>,
+    /// Likewise, of a folder that begins anew.
+    beginning: Option<Identity>,
     /// The free space that was told last, and when.
     told: Option<(u64, Instant)>,
 }
@@ -213,6 +224,7 @@ impl Writer {
             match job {
                 Job::Write(write) => self.queue.push(write),
                 Job::StoreIdentity(identity) => self.storing = Some(identity),
+                Job::BeginAnew(identity) => self.beginning = Some(identity),
                 Job::StoreStarts(starts) => self.storing_starts = Some(starts),
                 Job::Compact(compaction) => self.queue.compact_later(compaction),
             }
@@ -223,7 +235,9 @@ impl Writer {
 
     /// Whether something waits for room.
     fn is_held(&self) -> bool {
-        self.queue.no_room().is_some() || self.storing.is_some() || self.storing_starts.is_some()
+        self.queue.no_room().is_some()
+            || [self.storing.is_some(), self.storing_starts.is_some(), self.beginning.is_some()]
+                .contains(&true)
     }
 
     /// Does what was taken, with one sync for all writes; what finds no room stays, and is tried again.
@@ -246,6 +260,7 @@ impl Writer {
         }
         self.store_identity()?;
         self.store_starts()?;
+        self.begin_anew()?;
         self.queue.compact(&mut self.wal)?;
         if self.queue.no_room().is_some() != held_before.is_some() {
             // What is looked at next is news in any case.
@@ -273,6 +288,19 @@ impl Writer {
             Ok(()) => {
                 self.storing_starts = None;
                 let _ = self.report.send(Done::StartsStored);
+                Ok(())
+            }
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn begin_anew(&mut self) -> Result<(), DiskFailure> {
+        let Some(identity) = &self.beginning else { return Ok(()) };
+        match anew::decide(&*self.disk, identity) {
+            Ok(()) => {
+                self.beginning = None;
+                let _ = self.report.send(Done::BeginsAnew);
                 Ok(())
             }
             Err(error) if error.is_full() => Ok(()),

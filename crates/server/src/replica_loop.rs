@@ -20,6 +20,8 @@ use crate::shared::{Counters, Shared};
 pub(crate) enum Ended {
     /// The disk failed, with a sentence.
     DiskFailed(String),
+    /// The data folder begins anew: another process is to take the place of this one.
+    BeginsAnew,
     /// This server cannot go on, with a sentence.
     Halted(String),
 }
@@ -104,6 +106,7 @@ impl<'a> ReplicaLoop<'a> {
                     self.events.push(Event::Persisted(write));
                 }
                 Done::IdentityStored => self.events.push(Event::IdentityStored),
+                Done::BeginsAnew => return Poll::Ready(Some(Ended::BeginsAnew)),
                 Done::StartsStored => self.events.push(Event::StartsStored),
                 Done::Looked(space) => self.events.push(Event::DiskSpace(space)),
                 Done::Failed(sentence) => return Poll::Ready(Some(Ended::DiskFailed(sentence))),
@@ -142,6 +145,9 @@ impl<'a> ReplicaLoop<'a> {
         }
         if let Some(starts) = actions.store_starts {
             self.disk.store_starts(starts);
+        }
+        if let Some(identity) = actions.begin_anew {
+            self.disk.begin_anew(identity);
         }
         for write in actions.persist {
             self.disk.write(write);

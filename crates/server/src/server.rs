@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::io::Write;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub(crate) fn serve(config: ServeConfig) -> ExitCode {
             error!("this server stops: {sentence}");
             ExitCode::from(EXIT_REFUSED)
         }
+        Ok(Some(Ended::BeginsAnew)) => begin_anew(),
         Ok(Some(Ended::DiskFailed(sentence))) => {
             error!("this server stops, because its disk failed: {sentence}");
             ExitCode::from(EXIT_DISK_FAILED)
@@ -53,6 +55,17 @@ pub(crate) fn serve(config: ServeConfig) -> ExitCode {
             ExitCode::from(EXIT_REFUSED)
         }
     }
+}
+
+/// Another process takes the place of this one, under its number, as it was started.
+fn begin_anew() -> ExitCode {
+    info!("this server begins anew, in the same process");
+    let error = match std::env::current_exe() {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    error!("this server stops: it could not begin anew ({error}); start it again");
+    ExitCode::from(EXIT_REFUSED)
 }
 
 /// A server that doubts its memory must stop: no task's panic is survived by the others.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use quorate_replica::disk_queue::NoRoom;
 use quorate_replica::replica::{DiskSpace, DiskWrite, Event};
-use quorate_storage::{Disk, WriteError, identity};
+use quorate_storage::{Disk, WriteError, anew, identity};
 
 use crate::host::Host;
 use crate::invariants::Violation;
@@ -168,6 +168,26 @@ impl World {
             self.line(format_args!("n{} ⇩ starts", host + 1));
         }
         self.give(host, Event::StartsStored);
+        Ok(())
+    }
+
+    /// A folder begins anew, with a process of its own.
+    pub(crate) fn anew_due(&mut self, host: HostIndex) -> Result<(), Violation> {
+        self.maybe_crash_at_an_operation(host);
+        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        let Some(identity) = process.beginning.take() else { return Ok(()) };
+        if let Err(error) = anew::decide(&self.hosts[host].disk, &identity) {
+            if error.is_full() {
+                self.hosts[host].process.as_mut().expect("as above").beginning = Some(identity);
+                self.inside_after(host, AGAIN_MS * MS, Internal::AnewDue);
+                return Ok(());
+            }
+            return self.disk_failed(host, &error);
+        }
+        self.line(format_args!("n{} ⇩ its folder begins anew", host + 1));
+        self.crash(host, false);
+        self.invariants.ledger.wiped(host);
+        self.schedule.after(10 * MS, Happening::Start { host });
         Ok(())
     }
 

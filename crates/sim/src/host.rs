@@ -100,6 +100,8 @@ pub struct Process {
     pub storing: Option<Identity>,
     /// What was heard of the starts of others, on its way to the disk.
     pub storing_starts: Option<Starts>,
+    /// What its folder is to become, on its way to the disk.
+    pub beginning: Option<Identity>,
     /// Connections of clients.
     pub accepted: BTreeMap<u64, Accepted>,
 }

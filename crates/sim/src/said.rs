@@ -58,7 +58,11 @@ impl fmt::Display for Said<'_> {
             other @ (PeerMessage::Founding { .. }
             | PeerMessage::Founded { .. }
             | PeerMessage::Refused { .. }
-            | PeerMessage::Outdated { .. }) => write!(f, "{other:?}"),
+            | PeerMessage::Outdated { .. }
+            | PeerMessage::Announce { .. }
+            | PeerMessage::Welcome { .. }
+            | PeerMessage::Unknown { .. }
+            | PeerMessage::Removed { .. }) => write!(f, "{other:?}"),
         }
     }
 }

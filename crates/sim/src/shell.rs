@@ -90,6 +90,7 @@ impl World {
             is_keeping: false,
             storing: None,
             storing_starts: None,
+            beginning: None,
             accepted: Default::default(),
         };
         self.hosts[host].life += 1;
@@ -266,14 +267,14 @@ impl World {
     pub(crate) fn perform(&mut self, host: HostIndex, actions: Actions) -> Result<(), Violation> {
         let Actions {
             send,
-            // Here every server can reach every other by its id.
-            announce: _,
+            announce,
             routes: _,
             persist,
             compact,
             snapshot_jobs,
             store_identity,
             store_starts,
+            begin_anew,
             answers,
             notices,
             goes_on,
@@ -304,6 +305,18 @@ impl World {
             process.storing_starts = Some(starts);
             let delay = self.sync_delay(host);
             self.inside_after(host, delay, Internal::StartsDue);
+        }
+        if let Some(identity) = begin_anew {
+            let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
+            process.beginning = Some(identity);
+            let delay = self.sync_delay(host);
+            self.inside_after(host, delay, Internal::AnewDue);
+        }
+        // Here every server can reach every other by its id.
+        let mut send = send;
+        for envelope in announce {
+            let others = (0..self.hosts.len()).filter(|other| *other != host).map(node_id);
+            send.extend(others.map(|to| PeerEnvelope { to, ..envelope.clone() }));
         }
         self.take_jobs(host, snapshot_jobs);
         let crash = self.crash_here().then(|| self.chance.disks.below(PARTS as u64 + 1) as usize);

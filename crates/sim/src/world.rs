@@ -117,6 +117,8 @@ pub enum Internal {
     IdentityDue,
     /// What was heard of the starts of others is written.
     StartsDue,
+    /// That the folder begins anew is written.
+    AnewDue,
     /// A piece of work on a snapshot is done.
     Keeping,
     /// There may be room for what was held.
@@ -348,6 +350,7 @@ impl World {
             Internal::Wake => self.wake(host),
             Internal::Synced => self.synced(host),
             Internal::Idle { turn } => self.idle(host, turn),
+            Internal::AnewDue => self.anew_due(host),
             Internal::StartsDue => self.starts_due(host),
             Internal::IdentityDue => self.identity_due(host),
             Internal::Keeping => self.keep(host),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quorate_raft::{NodeId, Position, Restored};
 
+use crate::anew;
 use crate::disk::{Disk, DiskError, FolderLock};
 use crate::identity::{self, IDENTITY_FILE, Identity, IdentityError, Incarnation};
 use crate::origin::Origin;
@@ -158,6 +159,7 @@ impl Folder {
         })?;
         check_restored(&*disk)?;
         survivor::go_on(&*disk)?;
+        anew::go_on(&disk)?;
         let identity = match identity::load(&*disk, config.node)? {
             Some(identity) => identity,
             None if !segments(&*disk)?.is_empty() || !snapshot::list(&*disk)?.is_empty() => {

@@ -266,7 +266,7 @@ pub(crate) fn store_started(disk: &dyn Disk, identity: &Identity) -> Result<(), 
 }
 
 /// The bytes of the file.
-fn encode(identity: &Identity) -> Vec<u8> {
+pub(crate) fn encode(identity: &Identity) -> Vec<u8> {
     let members = u32::try_from(identity.founding.len()).expect("at most MEMBERS_MAX");
     let length = length(identity.founding.len(), identity.origin.is_some());
     let length = u32::try_from(length).expect("at most MEMBERS_MAX");
@@ -298,7 +298,8 @@ fn length(members: usize, is_restored: bool) -> usize {
     FIXED_BYTES + members * MEMBER_BYTES + if is_restored { Origin::BYTES } else { 0 }
 }
 
-fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
+/// What they say.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
     let damaged = |what| IdentityError::Damaged { what };
     if bytes.len() < FIXED_BYTES {
         return Err(damaged("it is too short"));

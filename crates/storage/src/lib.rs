@@ -9,6 +9,7 @@
 //! an [`Origin`] names, and [`survivor`] with what is left of one; and [`Folder`] opens all of it in the one right order.
 #![forbid(unsafe_code)]
 
+pub mod anew;
 mod aside;
 pub mod disk;
 mod folder;

@@ -28,7 +28,7 @@ pub const RECOVERING_FILE: &str = "recovering";
 /// Where that is written before it takes its name.
 const RECOVERING_ASIDE_FILE: &str = "recovering.new";
 /// Begins the names of new files. Without a file [`RECOVERING_FILE`] they mean nothing.
-const NEW_PREFIX: &str = "recovered-";
+pub(crate) const NEW_PREFIX: &str = "recovered-";
 /// Begins the names of files that a recovery has put aside; the old incarnation follows.
 const OLD_PREFIX: &str = "before-";
 /// Bytes of the new log's first segment, which is left early.
@@ -284,6 +284,14 @@ pub(crate) fn clean(disk: &dyn Disk) -> Result<(), DiskError> {
     let left_over =
         names.iter().filter(|name| name.starts_with(NEW_PREFIX) || *name == RECOVERING_ASIDE_FILE);
     left_over.into_iter().try_for_each(|name| disk.remove(name))
+}
+
+/// The new files take the places of all that are there: decided at once, and carried out.
+pub(crate) fn change_places(disk: &dyn Disk, before: Incarnation) -> Result<String, DiskError> {
+    let names = disk.list()?.into_iter().filter(|name| !is_apart(name)).collect();
+    let plan = Plan { before, names };
+    plan.store(disk)?;
+    carry_out(disk, &plan)
 }
 
 /// Names that no recovery puts aside.

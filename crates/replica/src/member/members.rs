@@ -7,10 +7,11 @@ use quorate_raft::{Index, Input, NodeId, Progress, ProgressState, Refusal, Term}
 use quorate_storage::Incarnation;
 
 use super::Member;
+use super::candidates::Candidate;
 use crate::command::{Reply, ReplyError};
 use crate::members::{
     Change, ChangeStage, Health, MemberRow, MembersAsk, MembersCall, MembersReply, MembersReport, Neighbour,
-    Planned, Refused, Roster, Standing, View, Waiting, faults_borne, plan, quorum,
+    Planned, Refused, Roster, Standing, View, Waiting, WaitingRow, faults_borne, plan, quorum,
 };
 use crate::replica::{Answer, ConnectionId, Outbox, TICK_MS};
 use crate::seat::Seat;
@@ -142,7 +143,6 @@ impl Member {
         neighbours: &BTreeMap<NodeId, Neighbour>,
         own: NodeId,
     ) -> MembersReport {
-        let waiting = self.who_waits();
         let members = roster.members().into_iter().map(|id| self.row(id, roster, neighbours, own)).collect();
         let voters = roster.voters.len();
         MembersReport {
@@ -156,7 +156,7 @@ impl Member {
             change: self.under_way(roster),
             transfer: self.node.transfer(),
             members,
-            waiting: self.waiting_rows(&waiting, roster),
+            waiting: self.waiting_rows(roster),
             notes: Vec::new(),
         }
     }
@@ -234,11 +234,26 @@ impl Member {
     }
 
     fn who_waits(&self) -> BTreeMap<NodeId, Waiting> {
-        BTreeMap::new()
+        let waiting = |candidate: &Candidate| Waiting { incarnation: candidate.incarnation };
+        self.candidates().map(|(id, candidate)| (id, waiting(candidate))).collect()
     }
 
-    fn waiting_rows(&self, _: &BTreeMap<NodeId, Waiting>, _: &Roster) -> Vec<crate::members::WaitingRow> {
-        Vec::new()
+    fn waiting_rows(&self, roster: &Roster) -> Vec<WaitingRow> {
+        let is_strange = |id: NodeId, candidate: &Candidate| {
+            roster.seats.get(&id).is_none_or(|seat| seat.incarnation != candidate.incarnation)
+        };
+        let strange = self.candidates().filter(|(id, candidate)| is_strange(*id, candidate));
+        let row = |(id, candidate): (NodeId, &Candidate)| WaitingRow {
+            id,
+            incarnation: candidate.incarnation,
+            address: candidate.address.clone(),
+            seen_ms: self.uptime_ms.saturating_sub(candidate.heard_ms),
+            command: match roster.seats.contains_key(&id) {
+                true => format!("quorate members rebuild {}", id.get()),
+                false => format!("quorate members add {} {}", id.get(), candidate.address),
+            },
+        };
+        strange.map(row).collect()
     }
 
     fn reconfigure(&mut self, target: &Roster, out: &mut Outbox) -> Result<(), ReplyError> {

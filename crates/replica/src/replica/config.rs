@@ -7,6 +7,8 @@ use quorate_raft::{ENTRY_OVERHEAD_BYTES, NodeId};
 use crate::checks::CHECK_INTERVAL_MS;
 use crate::entry::StateLimits;
 use crate::gateway::RUN_BYTES_MAX;
+use quorate_storage::Incarnation;
+
 use crate::transfer::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES_MAX};
 
 /// What a replica starts from, besides what its disk holds.
@@ -20,6 +22,8 @@ pub struct Config {
     pub joins: bool,
     /// Where the other servers find this one, as text; empty where that is not known.
     pub address: Box<str>,
+    /// Drawn at this process start: what the folder becomes where it is to begin anew.
+    pub fresh_incarnation: Incarnation,
     /// The number drawn at this process start: names the gateway and its reads.
     pub start: u64,
     /// Seeds election timeouts and the hash of the shards.
@@ -73,6 +77,7 @@ impl Config {
             id,
             members,
             joins: false,
+            fresh_incarnation: Incarnation(start ^ seed),
             address: Box::default(),
             start,
             seed,

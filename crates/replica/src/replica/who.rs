@@ -1,34 +1,49 @@
 //! Who is who: whom this server believes, and what it does where others do not believe it. Knows nothing of what members say
 //! to each other.
 
-use quorate_raft::NodeId;
-use quorate_storage::Start;
+use quorate_raft::{Body, Index, Message, NodeId};
+use quorate_storage::{Incarnation, Start};
 
 use super::hearing::Heard;
 use super::{Replica, Stage};
+use crate::sabotage::Bug;
+use crate::seat::incarnation_of;
 use crate::wire::{PeerEnvelope, PeerMessage};
 
 impl Replica {
     /// Every message passes here: who speaks, for which cluster, with which folder, in which process.
     pub(super) fn receive(&mut self, envelope: PeerEnvelope) {
-        let PeerEnvelope { cluster, from, to, .. } = envelope;
-        if to != self.config.id || from == to || !self.config.members.contains(&from) {
+        let PeerEnvelope { cluster, from, to, incarnation, .. } = envelope;
+        if to != self.config.id || from == to {
             self.dropped_messages += 1;
             return;
         }
+        let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
         match envelope.message {
-            PeerMessage::Outdated { start, known } => {
-                let is_ours = cluster.is_some() && cluster == self.outbox.cluster;
-                if is_ours && self.known_incarnation(from) == Some(envelope.incarnation) {
-                    self.on_outdated(from, start, known);
-                } else {
-                    self.dropped_messages += 1;
-                }
+            PeerMessage::Announce { id, incarnation, address } => {
+                self.on_announce(from, (id, incarnation), address);
             }
-            PeerMessage::Refused { incarnation, known } => self.on_refused(from, incarnation, known),
+            // These say who the sender takes this server for.
+            PeerMessage::Refused { incarnation, known } => self.on_refused(incarnation, known),
+            PeerMessage::Unknown { incarnation } => self.on_unknown(incarnation),
             PeerMessage::Founded { members } => self.on_founded(&members),
-            _ if matches!(self.stage, Stage::Member(_)) => self.hear(envelope),
-            _ => self.take(envelope),
+            PeerMessage::Welcome { incarnation, founders } => {
+                self.on_welcome(cluster, incarnation, &founders)
+            }
+            PeerMessage::Outdated { start, known } if is_ours => self.on_outdated(from, start, known),
+            PeerMessage::Removed { incarnation, index } if is_ours => self.on_removed(incarnation, index),
+            PeerMessage::Outdated { .. } | PeerMessage::Removed { .. } => self.dropped_messages += 1,
+            PeerMessage::Founding { origin, seen } if !matches!(self.stage, Stage::Member(_)) => {
+                self.on_founding((from, incarnation), origin, seen);
+            }
+            // It does not know yet that the cluster is founded; its folder may be a copy from before that.
+            PeerMessage::Founding { .. } if self.known_incarnation(from) == Some(incarnation) => {
+                self.hear(envelope);
+            }
+            PeerMessage::Founding { .. } => self.take(envelope),
+            _ if is_ours && matches!(self.stage, Stage::Member(_)) => self.hear(envelope),
+            _ if Bug::TakesEmptyFolders.is_put_back() => self.take(envelope),
+            _ => self.dropped_messages += 1,
         }
     }
 
@@ -36,22 +51,16 @@ impl Replica {
     /// counts for more than what an older copy of that server's folder says later.
     fn hear(&mut self, envelope: PeerEnvelope) {
         let (from, start) = (envelope.from, envelope.start);
-        let is_known = self.known_incarnation(from) == Some(envelope.incarnation);
-        let is_ours = match envelope.cluster {
-            // It does not know yet that the cluster is founded.
-            None => matches!(envelope.message, PeerMessage::Founding { .. }),
-            cluster @ Some(_) => cluster == self.outbox.cluster,
-        };
-        if !is_known || !is_ours {
-            // Whoever that is has nothing to remember here.
-            self.take(envelope);
-            return;
-        }
-        let founding = &self.identity.founding;
+        let (hearing, stage, founding) = (&mut self.hearing, &self.stage, &self.identity.founding);
         let counts = |node, incarnation| {
-            founding.iter().any(|member| member.id == node && member.incarnation == incarnation)
+            let named = match stage {
+                Stage::Member(member) => incarnation_of(member.node().membership(), node),
+                Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => None,
+            };
+            named == Some(incarnation)
+                || founding.iter().any(|member| member.id == node && member.incarnation == incarnation)
         };
-        match self.hearing.hear(envelope, counts) {
+        match hearing.hear(envelope, counts) {
             Heard::Taken(envelope) => self.take(envelope),
             Heard::Waits(store) => {
                 if store.is_some() {
@@ -66,6 +75,27 @@ impl Replica {
         }
     }
 
+    /// A message of a process of this cluster, or of one that founds it. What asks is taken from any of them: a member that
+    /// lags must follow a leader that it does not know yet. What answers counts only from the folder that this server's own
+    /// latest membership names: no other has promised what is asked of it.
+    fn take(&mut self, envelope: PeerEnvelope) {
+        let PeerEnvelope { from, incarnation, message, .. } = envelope;
+        let is_named = self.known_incarnation(from) == Some(incarnation);
+        if let PeerMessage::Founding { origin, seen } = message {
+            self.on_founding((from, incarnation), origin, seen);
+            return;
+        }
+        if !is_named && message == PeerMessage::Started {
+            self.tell_removed(from, incarnation);
+            return;
+        }
+        if !(is_named || asks(&message) || Bug::TakesEmptyFolders.is_put_back()) {
+            self.dropped_messages += 1;
+            return;
+        }
+        self.with_member(|member, out| member.receive(from, message, out));
+    }
+
     /// The way to another server works again.
     pub(super) fn link_up(&mut self, node: NodeId) {
         if let Stage::Member(member) = &mut self.stage {
@@ -77,29 +107,121 @@ impl Replica {
     /// Who follows speaks to the leader alone, and the leader may be away when an older copy of this folder is put back: so all
     /// others hear of this start, again and again, for a word may be lost.
     pub(super) fn tell_start(&mut self) {
-        let own = self.config.id;
-        let others = self.identity.founding.iter().map(|member| member.id).filter(|id| *id != own);
-        others.for_each(|to| self.outbox.send(to, PeerMessage::Started));
+        let Stage::Member(member) = &self.stage else { return };
+        for to in member.node().membership().others(self.config.id) {
+            self.outbox.send(to, PeerMessage::Started);
+        }
     }
 
-    /// Another member has heard a later start of this folder: what was promised since is not in it.
+    /// The folder that this server's latest membership names under an id.
+    pub(super) fn known_incarnation(&self, id: NodeId) -> Option<Incarnation> {
+        let Stage::Member(member) = &self.stage else { return None };
+        incarnation_of(member.node().membership(), id)
+    }
+
+    /// Another server has heard a later start of this folder: what was promised since is not in it.
     fn on_outdated(&mut self, from: NodeId, refused: Start, known: Start) {
         // What was meant for an earlier process, or for whoever runs on another copy, says nothing of this one.
         if refused != self.outbox.start {
             return;
         }
-        let Stage::Member(member) = &mut self.stage else { return };
         let id = self.config.id.get();
-        let why = format!(
+        self.leave(format!(
             "the data folder of server {id} is an older copy: server {from} has heard its start number {known}, and this is \
              number {refused}. It has forgotten what it promised since, and must not take part. Start it on the folder that it \
-             had last; a server whose folder is lost cannot be replaced yet",
+             had last; if that is lost, run `quorate members rebuild {id}`, and it joins again by itself, without what is in \
+             this one, whose files are put aside",
             from = from.get(),
             known = known.number,
             refused = refused.number,
-        );
+        ));
+    }
+
+    /// A server that is no member speaks as if it were one.
+    fn tell_removed(&mut self, to: NodeId, incarnation: Incarnation) {
+        let Stage::Member(member) = &self.stage else { return };
+        let node = member.node();
+        if !node.is_change_pending() {
+            let index = node.membership_index();
+            self.outbox.send(to, PeerMessage::Removed { incarnation, index });
+        }
+    }
+
+    /// Another member knows a later membership than this one, and this one is not in it. Where it is in none that it knows, it
+    /// has joined, and will hear more.
+    fn on_removed(&mut self, removed: Incarnation, index: Index) {
+        let Stage::Member(member) = &self.stage else { return };
+        let node = member.node();
+        let is_later = index > node.membership_index();
+        if removed == self.identity.incarnation && is_later && self.is_named_in(node.membership()) {
+            self.removed();
+        }
+    }
+
+    /// Whether this server's own log says that it is no member any more.
+    pub(super) fn look_for_removal(&mut self) {
+        let Stage::Member(member) = &self.stage else { return };
+        let node = member.node();
+        let seen = Some((node.membership_index(), node.is_change_pending()));
+        if std::mem::replace(&mut self.seen_membership, seen) == seen {
+            return;
+        }
+        if self.is_named_in(node.membership()) {
+            self.was_named = true;
+        } else if self.was_named && !node.is_change_pending() {
+            self.removed();
+        }
+    }
+
+    fn removed(&mut self) {
+        let (id, address) = (self.config.id.get(), &self.config.address);
+        let address = if address.is_empty() { "HOST:PORT" } else { address };
+        self.leave(format!(
+            "server {id} was removed from the cluster: it may be stopped. To take it in again, as a new server without what is in \
+             its data folder, run `quorate members add {id} {address}`; if it was rebuilt, it joins by itself"
+        ));
+    }
+
+    /// Takes part no more, and tells everybody who waits for an answer. It waits to be taken in with a fresh folder.
+    fn leave(&mut self, why: String) {
+        let Stage::Member(member) = &mut self.stage else { return };
         self.outbox.warn(why.clone());
         member.silence(&why, &mut self.outbox);
-        self.stage = Stage::Refused { why };
+        self.stage = Stage::Refused { why, fresh: Some(self.config.fresh_incarnation) };
+    }
+}
+
+/// Whether a message is one that any server of the cluster may send.
+fn asks(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(Message { body, .. }) => match body {
+            Body::PreVote { .. }
+            | Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow => true,
+            Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::Appended { .. }
+            | Body::Rejected { .. }
+            | Body::HeartbeatReply { .. } => false,
+        },
+        PeerMessage::FetchSnapshot { .. }
+        | PeerMessage::SnapshotChunk { .. }
+        | PeerMessage::ReadIndexReply { .. } => true,
+        PeerMessage::Forward { .. }
+        | PeerMessage::ReadIndex { .. }
+        | PeerMessage::CheckReport { .. }
+        | PeerMessage::DiskRoom(_)
+        | PeerMessage::Founding { .. }
+        | PeerMessage::Founded { .. }
+        | PeerMessage::Refused { .. }
+        | PeerMessage::Outdated { .. }
+        | PeerMessage::Started
+        | PeerMessage::Announce { .. }
+        | PeerMessage::Welcome { .. }
+        | PeerMessage::Unknown { .. }
+        | PeerMessage::Removed { .. } => false,
     }
 }

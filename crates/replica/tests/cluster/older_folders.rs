@@ -21,7 +21,10 @@ fn copy(cluster: &Cluster, node: NodeId) -> (Identity, Restored, Starts) {
 fn refusal(cluster: &Cluster, node: NodeId) -> Option<String> {
     match cluster.servers[&node].replica.standing() {
         Standing::Refused { why } => Some(why),
-        Standing::Founding { .. } | Standing::Member | Standing::InDoubt { .. } => None,
+        Standing::Founding { .. }
+        | Standing::Joining { .. }
+        | Standing::Member
+        | Standing::InDoubt { .. } => None,
     }
 }
 

@@ -244,6 +244,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
             ("founding", format!("waits for the founding members {}", missing.join(", ")))
         }
         Standing::InDoubt { why } => ("in-doubt", why.replace(['\r', '\n'], " ")),
+        Standing::Joining { why } => ("joining", why.replace(['\r', '\n'], " ")),
         Standing::Refused { why } => ("refused", why.replace(['\r', '\n'], " ")),
     };
     line(text, "quorate_cluster", status.cluster.as_deref().unwrap_or("none"));

@@ -221,7 +221,11 @@ fn is_bulk(message: &PeerMessage) -> bool {
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. }
         | PeerMessage::Outdated { .. }
-        | PeerMessage::Started => false,
+        | PeerMessage::Started
+        | PeerMessage::Announce { .. }
+        | PeerMessage::Welcome { .. }
+        | PeerMessage::Unknown { .. }
+        | PeerMessage::Removed { .. } => false,
     }
 }
 

@@ -18,6 +18,7 @@ mod load;
 mod loading;
 mod members;
 mod ports;
+mod rebuilt;
 mod recover;
 mod redis_clients;
 mod rolling;

@@ -1,0 +1,151 @@
+//! A server that has no part in the cluster waits until it is taken in: a new one, one with an empty folder, one with an older
+//! copy of its own, and one that was removed.
+
+use quorate_replica::members::{Change, ChangeStage, MembersAsk, MembersCall, MembersReply};
+
+use super::*;
+
+fn members(cluster: &mut Cluster, ask: MembersAsk) -> Reply {
+    let leader = cluster.leader();
+    let call = MembersCall { ask, neighbours: BTreeMap::new() };
+    cluster.call(leader, Operation::Members(Box::new(call)))
+}
+
+/// Asks the leader for a change until it is begun; who was not heard yet is heard soon.
+fn change(cluster: &mut Cluster, change: &Change) {
+    for _ in 0..20 {
+        let ask = MembersAsk::Change { change: change.clone(), is_forced: false };
+        match members(cluster, ask) {
+            Reply::Members(reply) => match *reply {
+                MembersReply::Change {
+                    stage: ChangeStage::Begun | ChangeStage::UnderWay | ChangeStage::Done,
+                    ..
+                } => return,
+                other => panic!("{other:?}"),
+            },
+            Reply::Error(ReplyError::NotServing(_)) => cluster.run(50),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("never taken");
+}
+
+fn joining(cluster: &Cluster, node: u64) -> String {
+    match cluster.servers[&id(node)].replica.standing() {
+        Standing::Joining { why } => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_voter(cluster: &Cluster, node: u64) -> bool {
+    let leader = cluster.leader();
+    cluster.servers[&leader].replica.raft().unwrap().voters().contains(&id(node))
+}
+
+/// Until all have the same state, and this server votes.
+fn until_it_votes(cluster: &mut Cluster, node: u64) {
+    for _ in 0..40 {
+        cluster.run(50);
+        if is_voter(cluster, node) && cluster.digests().len() == 1 {
+            return;
+        }
+    }
+    panic!("it does not vote, or has not caught up");
+}
+
+#[test]
+fn a_server_on_an_empty_folder_joins_by_itself_once_it_is_rebuilt() {
+    let mut cluster = founded(3);
+    assert_eq!(cluster.call(id(1), put("k", "v")), Reply::Ok);
+    cluster.servers.remove(&id(3));
+    cluster.heard.remove(&id(3));
+    cluster.start(3, Identity::new(id(3), Incarnation(999)), Restored::default());
+    cluster.run(200);
+    assert!(joining(&cluster, 3).contains("`quorate members rebuild 3`"));
+    change(&mut cluster, &Change::Rebuild { id: id(3) });
+    until_it_votes(&mut cluster, 3);
+    assert_eq!(cluster.call(id(3), append("k", "w")), Reply::Integer(2));
+    assert_eq!(cluster.call(id(3), get("k")), value("vw"));
+    // It is what it was told, also after a start.
+    let server = cluster.servers.remove(&id(3)).unwrap();
+    assert!(!server.identity.is_founder());
+    cluster.start(3, server.identity, server.log);
+    cluster.run(100);
+    assert_eq!(cluster.call(id(3), get("k")), value("vw"));
+    // And it counts: with another one away, a majority needs it.
+    let away = cluster.leader();
+    cluster.cut.insert(away);
+    cluster.run(200);
+    let other = if away == id(1) { id(2) } else { id(1) };
+    assert_eq!(cluster.call(other, append("k", "x")), Reply::Integer(3));
+}
+
+#[test]
+fn a_new_server_joins_by_itself_once_it_is_added() {
+    let mut cluster = Cluster::configured(3, |config| {
+        config.joins = config.id == id(4);
+        config.address = format!("h:{}", config.id.get()).into();
+    });
+    cluster.run(100);
+    assert_eq!(cluster.call(id(1), put("k", "v")), Reply::Ok);
+    cluster.start(4, Identity::new(id(4), Incarnation(444)), Restored::default());
+    assert_eq!(cluster.call(id(4), get("k")), Reply::Error(ReplyError::NotServing(joining(&cluster, 4))));
+    cluster.run(100);
+    assert!(joining(&cluster, 4).contains("`quorate members add 4 h:4`"), "{}", joining(&cluster, 4));
+    let Reply::Members(list) = members(&mut cluster, MembersAsk::List) else { panic!("no list") };
+    let MembersReply::Report(report) = *list else { panic!("no report") };
+    assert_eq!(report.waiting.len(), 1);
+    assert_eq!(report.waiting[0].command, "quorate members add 4 h:4");
+    change(&mut cluster, &Change::Add { id: id(4), address: "h:4".into() });
+    until_it_votes(&mut cluster, 4);
+    assert_eq!(cluster.call(id(4), append("k", "w")), Reply::Integer(2));
+}
+
+#[test]
+fn a_server_that_was_removed_stays_up_and_says_so() {
+    let mut cluster = founded(3);
+    cluster.run(20);
+    let gone = (1..=3).map(id).find(|node| *node != cluster.leader()).unwrap();
+    // It hears of it from whoever it speaks to.
+    cluster.cut.insert(gone);
+    change(&mut cluster, &Change::Remove { id: gone });
+    cluster.run(100);
+    cluster.cut.clear();
+    cluster.run(200);
+    let Standing::Refused { why } = cluster.servers[&gone].replica.standing() else {
+        panic!("{:?}", cluster.servers[&gone].replica.standing())
+    };
+    assert!(
+        why.contains("was removed") && why.contains(&format!("`quorate members add {}", gone.get())),
+        "{why}"
+    );
+    assert_eq!(cluster.call(gone, get("k")), Reply::Error(ReplyError::NotServing(why)));
+    let leader = cluster.leader();
+    assert_eq!(cluster.call(leader, put("k", "v")), Reply::Ok);
+}
+
+#[test]
+fn a_server_on_an_older_copy_begins_anew_once_it_is_rebuilt() {
+    let mut cluster = founded(3);
+    assert_eq!(cluster.call(id(1), put("k", "v")), Reply::Ok);
+    cluster.run(20);
+    let server = cluster.servers.remove(&id(3)).unwrap();
+    let (older, own) = ((server.identity.clone(), Restored::default()), (server.identity, server.log));
+    cluster.start(3, own.0, own.1);
+    cluster.run(200);
+    cluster.servers.remove(&id(3));
+    // All that it has voted for and acknowledged is gone.
+    cluster.start(3, older.0.clone(), older.1);
+    cluster.run(200);
+    assert!(matches!(cluster.servers[&id(3)].replica.standing(), Standing::Refused { .. }));
+    change(&mut cluster, &Change::Rebuild { id: id(3) });
+    cluster.run(200);
+    let fresh = cluster.anew.remove(&id(3)).expect("its folder begins anew");
+    assert_ne!(fresh.incarnation, older.0.incarnation);
+    assert_eq!(cluster.anew, BTreeMap::new(), "once");
+    cluster.servers.remove(&id(3));
+    cluster.heard.remove(&id(3));
+    cluster.start(3, fresh, Restored::default());
+    until_it_votes(&mut cluster, 3);
+    assert_eq!(cluster.call(id(3), get("k")), value("v"));
+}
