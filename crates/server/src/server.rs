@@ -31,6 +31,8 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
 /// its ticks: by them it knows whether it still leads.
 const TURNS_PER_LOOK: u32 = 16;
+/// Told to the process that takes the place of one which has said that it is ready: nobody may read that any more.
+const READY_SAID: &str = "QUORATE_READY_SAID";
 /// Refused to start, or cannot go on.
 const EXIT_REFUSED: u8 = 1;
 /// The disk failed.
@@ -61,7 +63,7 @@ pub(crate) fn serve(config: ServeConfig) -> ExitCode {
 fn begin_anew() -> ExitCode {
     info!("this server begins anew, in the same process");
     let error = match std::env::current_exe() {
-        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).env(READY_SAID, "1").exec(),
         Err(error) => error,
     };
     error!("this server stops: it could not begin anew ({error}); start it again");
@@ -205,8 +207,10 @@ async fn become_ready(shared: &Shared) -> anyhow::Result<Infallible> {
 /// The one line on standard output.
 fn announce(config: &ServeConfig) -> anyhow::Result<()> {
     let line = format!("ready id={} listen={}\n", config.id.get(), config.listen);
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("standard output")?;
+    if std::env::var_os(READY_SAID).is_none() {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("standard output")?;
+    }
     info!(
         "node {} serves clients on {} and servers on {}",
         config.id.get(),

@@ -102,13 +102,18 @@ fn messages_of_a_foreign_cluster_or_folder_are_dropped_and_counted() {
     let own = cluster_of(&cluster, target);
     let known = incarnation_of(&cluster, from);
     let foreign = ClusterId::new(own.get() ^ 1);
-    let strangers =
-        [(foreign, known), (None, known), (Some(own), Incarnation(known.0 ^ 1)), (foreign, Incarnation(7))];
+    let strange = Incarnation(known.0 ^ 1);
+    let strangers = [(foreign, known), (None, known), (Some(own), strange), (foreign, Incarnation(7))];
     for (cluster_named, incarnation) in strangers {
         let before = counter(&cluster, target, "quorate_dropped_messages");
         // In one piece: between two, the true server might dial anew and take its place back.
         let mut bytes = greeting(own, id(from), id(target));
-        for message in hostile() {
+        let mut messages = hostile();
+        if cluster_named == Some(own) {
+            // What asks may come from a leader that this server does not know yet; what answers counts for nothing.
+            messages = vec![messages.swap_remove(3); 4];
+        }
+        for message in messages {
             let (from, to) = (id(from), id(target));
             let start = Start::default();
             let envelope = PeerEnvelope { cluster: cluster_named, from, to, incarnation, start, message };
