@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use quorate_replica::Standing;
 use quorate_replica::keeper::Keeper;
 use quorate_replica::replica::{Config, Replica};
 use quorate_storage::{Disk, Folder};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::config::{Address, ServeConfig};
@@ -28,6 +29,8 @@ use crate::{listener, loading, transport};
 
 /// How long the other servers may take to say that this folder is none of theirs; without a word of them it is ready.
 const READY_WAIT: Duration = Duration::from_secs(1);
+/// Time between two looks at whether the cluster has said how this server is taken in.
+const ANSWER_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Turns of tasks between two looks at the clock and the sockets. Each turn is short, but a busy server must not miss
 /// its ticks: by them it knows whether it still leads.
 const TURNS_PER_LOOK: u32 = 16;
@@ -95,7 +98,10 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         .event_interval(TURNS_PER_LOOK)
         .build_local(LocalOptions::default())
         .context("the runtime")?;
-    runtime.block_on(live(config))
+    let result = runtime.block_on(live(config));
+    // Not waited for: a name that is being resolved may take its time.
+    runtime.shutdown_background();
+    result
 }
 
 /// From the first port to the end: clients find the server from the beginning, and hear how far it is.
@@ -123,6 +129,12 @@ async fn live(config: ServeConfig) -> anyhow::Result<Option<Ended>> {
     let Loaded { disk, folder: Folder { identity, starts, wal, restored, snapshot: _, lock }, machine } =
         *loaded;
     let config = &shared.config;
+    if let (Some(cluster), false) = (identity.cluster(), config.join.is_empty()) {
+        info!(
+            "--join: the data folder {} belongs to cluster {cluster} already, and nobody has to take this server in",
+            config.data.display()
+        );
+    }
     let keeper = Keeper::new(Arc::clone(&disk) as Arc<dyn Disk>, seed);
     let mut keeper = KeeperThread::start(config.data.clone(), keeper, Arc::clone(&shared.snapshot_written))
         .context("the thread of snapshots")?;
@@ -197,16 +209,40 @@ fn milliseconds(duration: Duration) -> u64 {
 /// an error, or never.
 async fn become_ready(shared: &Shared) -> anyhow::Result<Infallible> {
     // Who is not there, or is silent, is not waited for any longer.
-    let _ = timeout(READY_WAIT, shared.peers.all_tried()).await;
+    let _ = timeout(READY_WAIT, async {
+        shared.peers.all_tried().await;
+        while is_unanswered(shared) {
+            sleep(ANSWER_LOOK_EVERY).await;
+        }
+    })
+    .await;
     if !shared.inbox.has_failed() {
-        announce(&shared.config)?;
+        announce(shared)?;
     }
     std::future::pending().await
 }
 
-/// The one line on standard output.
-fn announce(config: &ServeConfig) -> anyhow::Result<()> {
-    let line = format!("ready id={} listen={}\n", config.id.get(), config.listen);
+/// Whether it was started to be taken in, and no server has said yet how.
+fn is_unanswered(shared: &Shared) -> bool {
+    let is_unanswered = |why: &str| command_in(why).is_none();
+    !shared.config.join.is_empty()
+        && matches!(shared.status().standing, Standing::Joining { why } if is_unanswered(&why))
+}
+
+/// The command that a sentence names, between back quotes.
+fn command_in(why: &str) -> Option<&str> {
+    why.split('`').find(|part| part.starts_with("quorate members "))
+}
+
+/// The one line on standard output. A server that was started to be taken in says what it waits for.
+fn announce(shared: &Shared) -> anyhow::Result<()> {
+    let config = &shared.config;
+    let mut line = format!("ready id={} listen={}", config.id.get(), config.listen);
+    if let (Standing::Joining { why }, false) = (shared.status().standing, config.join.is_empty()) {
+        let add = format!("quorate members add {} {}", config.id.get(), config.peer_advertise);
+        line.push_str(&format!(" waits for: {}", command_in(&why).unwrap_or(&add)));
+    }
+    line.push('\n');
     if std::env::var_os(READY_SAID).is_none() {
         let mut out = std::io::stdout().lock();
         out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("standard output")?;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::greetings::Greeting;
 use crate::ports::free_port;
-use crate::support::{Client, Cluster, Plan, SOON, Server, ok, run, wait_for};
+use crate::support::{Cluster, Plan, SOON, Server, ok, run, wait_for};
 
 fn cluster_of(server: &Server) -> u128 {
     u128::from_str_radix(&server.info("quorate_cluster"), 16).unwrap()
@@ -198,31 +198,6 @@ fn a_name_with_two_addresses_leads_to_the_one_that_answers() {
     cluster.server(0).serving();
 }
 
-/// The number of a server, and where it looks for a cluster.
-fn joiner(id: u64, folder: &TempDir, join: &str) -> Plan {
-    let (port, peer_port) = (free_port(), free_port());
-    let flags =
-        ["--join", join, "--peer-listen", &format!("127.0.0.1:{peer_port}")].map(String::from).to_vec();
-    Plan { id, port, peer_port, peers: String::new(), data: folder.path().to_owned(), flags }
-}
-
-#[test]
-fn a_joiner_dials_whoever_is_there_and_is_dialled_back() {
-    let cluster = Cluster::start(1);
-    let folder = TempDir::new().unwrap();
-    let nobody = free_port();
-    let plan = joiner(4, &folder, &format!("127.0.0.1:{nobody},127.0.0.1:{}", cluster.plans[0].peer_port));
-    let joiner = plan.start();
-    wait_for("both ways", || {
-        let connected = |server: &Server| server.info("quorate_peers_connected").parse::<u64>().unwrap();
-        (connected(&joiner) >= 1 && connected(cluster.server(0)) == 1).then_some(())
-    });
-    assert_eq!(cluster.server(0).info("quorate_peer_addresses"), format!("4=127.0.0.1:{}", plan.peer_port));
-    let answer = crate::support::text(&Client::connect(plan.port).call(&["GET", "k"]));
-    assert!(answer.starts_with("TRYAGAIN "), "{answer}");
-    assert_eq!(cluster.server(0).client().call(&["SET", "k", "v"]), ok());
-}
-
 /// `quorate members` with these words, which must do.
 #[track_caller]
 fn members(cluster: &Cluster, words: &[&str]) {
@@ -245,6 +220,51 @@ fn dials(server: &Server, expected: &[(u64, u16)]) {
         let is_up = server.info("quorate_peers_connected") == expected.len().to_string();
         (is_so && is_up).then_some(())
     });
+}
+
+/// Servers that are told nothing but their own address find each other where the log says, also when that changes; a
+/// server's own --peers has the last word.
+#[test]
+fn links_follow_the_addresses_of_the_log() {
+    let mut cluster = Cluster::start(3);
+    let ports: Vec<u16> = cluster.plans.iter().map(|plan| plan.peer_port).collect();
+    for at in 0..3 {
+        members(&cluster, &["set-address", &(at + 1).to_string(), &address_of(ports[at])]);
+    }
+    let founding = cluster.plans[0].peers.clone();
+    for at in 0..3 {
+        cluster.take(at).stop();
+        cluster.plans[at].peers = format!("{}={}", at + 1, address_of(ports[at]));
+        cluster.restart(at);
+        cluster.server(at).serving();
+    }
+    dials(cluster.server(0), &[(2, ports[1]), (3, ports[2])]);
+    dials(cluster.server(2), &[(1, ports[0]), (2, ports[1])]);
+    // It moves, and is nowhere else than where the log says.
+    cluster.take(2).stop();
+    let moved = free_port();
+    cluster.plans[2].peer_port = moved;
+    cluster.plans[2].peers = format!("3={}", address_of(moved));
+    members(&cluster, &["set-address", "3", &address_of(moved)]);
+    cluster.restart(2);
+    cluster.server(2).serving();
+    dials(cluster.server(0), &[(2, ports[1]), (3, moved)]);
+    assert_eq!(cluster.server(0).info("quorate_peer_addresses_overridden"), "");
+    assert!(
+        cluster
+            .server(0)
+            .log()
+            .contains(&format!("the way to node 3 at {} is given up", address_of(ports[2])))
+    );
+    // One that is told otherwise looks where it is told, and says so.
+    cluster.take(1).stop();
+    cluster.plans[1].peers = founding;
+    cluster.restart(1);
+    let overridden = format!("3={}", address_of(ports[2]));
+    wait_for("what is overridden", || {
+        (cluster.server(1).info("quorate_peer_addresses_overridden") == overridden).then_some(())
+    });
+    assert!(cluster.server(1).info("quorate_peer_addresses").contains(&overridden));
 }
 
 /// The way to a server that is no member any more ends with the membership; it is heard, and answered, as long as it is up.

@@ -10,6 +10,7 @@ mod failover;
 mod folders;
 mod greetings;
 mod impostors;
+mod joining;
 mod large_writes;
 mod leaving;
 mod limits;

@@ -120,11 +120,17 @@ impl Server {
     /// Waits until it says that it is ready, once.
     #[track_caller]
     pub(crate) fn ready(&mut self, id: u64) {
+        let line = self.ready_line();
+        let expected = format!("ready id={id} listen=127.0.0.1:{}\n", self.port);
+        assert_eq!(line, expected, "the log says:\n{}", self.log());
+    }
+
+    /// Waits until it says that it is ready, once; what it says.
+    pub(crate) fn ready_line(&mut self) -> String {
         let out = self.child.stdout.take().expect("it is waited for once");
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line).unwrap();
-        let expected = format!("ready id={id} listen=127.0.0.1:{}\n", self.port);
-        assert_eq!(line, expected, "the log says:\n{}", self.log());
+        line
     }
 
     pub(crate) fn log(&self) -> String {
