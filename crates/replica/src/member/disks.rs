@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use quorate_raft::{Membership, NodeId};
 
 use super::Member;
+use crate::command::ReplyError;
 use crate::replica::{DiskSpace, Notice, Outbox};
 use crate::shortage::{Shortage, folder_name};
 use crate::wire::{DiskRoom, PeerMessage};
@@ -84,6 +85,19 @@ impl Member {
     /// Bytes of entries that wait for room on it.
     pub(crate) fn disk_held_bytes(&self) -> u64 {
         self.disks.held_bytes
+    }
+
+    /// Why reads are not answered while writes wait for room: no leader sends without end what is not acknowledged, and what
+    /// does not come is not applied here.
+    pub(super) fn left_behind(&self) -> Option<ReplyError> {
+        let folder = &self.disks.own.folder;
+        let why = || {
+            format!(
+                "the disk of the folder {folder} is full, and this server falls behind: make room there, or ask another \
+                 server; not executed"
+            )
+        };
+        (self.disks.held_bytes > 0 && !self.is_leader()).then(|| ReplyError::NotServing(why()))
     }
 
     /// The shell has looked at the disk.

@@ -40,7 +40,7 @@ impl Member {
     pub(super) fn give_up_reads(&mut self, is_leader_known: bool, out: &mut Outbox) {
         let limit_ms = self.patience.request_timeout_ms;
         let (patience_ms, error) = if is_leader_known {
-            (limit_ms, ReplyError::TooSlow { limit_ms })
+            (limit_ms, self.left_behind().unwrap_or(ReplyError::TooSlow { limit_ms }))
         } else {
             (self.patience.election_hold_ms.min(limit_ms), ReplyError::ClusterDown)
         };

@@ -338,3 +338,37 @@ fn with_no_room_a_snapshot_is_taken_early() {
     let jobs = &cluster.servers[&id(1)].jobs;
     assert!(matches!(jobs.front(), Some(SnapshotJob::Take(_))), "{jobs:?}");
 }
+
+/// A server whose disk holds writes acknowledges nothing, and a leader sends no more than 256 messages without that. So far it
+/// answers what the others answer; behind that it says why it cannot.
+#[test]
+fn a_server_that_holds_writes_serves_until_it_falls_behind_and_says_so() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let held = cluster.servers.keys().copied().find(|node| *node != leader).unwrap();
+    let exists = || Operation::Read(Query::Exists { keys: vec![bytes("k199")] });
+    cluster.stopped.insert(held);
+    let (free_bytes, held_bytes, is_held) = (0, 1, true);
+    let write = |cluster: &mut Cluster, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            assert_eq!(cluster.call(leader, put(&format!("k{number}"), "v")), Reply::Ok);
+        }
+    };
+    write(&mut cluster, 0..200);
+    cluster.step(held, Event::DiskSpace(DiskSpace { free_bytes, held_bytes, is_held }));
+    cluster.settle();
+    cluster.run(10);
+    assert_eq!(cluster.call(held, exists()), Reply::Integer(1));
+    write(&mut cluster, 200..400);
+    cluster.take_answers(held);
+    cluster.request(held, 5, 1, exists());
+    cluster.run(510);
+    let answers = cluster.take_answers(held);
+    let [(1, Reply::Error(ReplyError::NotServing(why)))] = &answers[..] else { panic!("{answers:?}") };
+    assert!(why.contains("make room there, or ask another server"), "{why}");
+    // What was held is written, and the rest comes.
+    cluster.stopped.remove(&held);
+    see_room(&mut cluster, held, 1 << 40);
+    cluster.run(10);
+    assert_eq!(cluster.call(held, exists()), Reply::Integer(1));
+}
