@@ -228,13 +228,13 @@ fn dials(server: &Server, expected: &[(u64, u16)]) {
 fn links_follow_the_addresses_of_the_log() {
     let mut cluster = Cluster::start(3);
     let ports: Vec<u16> = cluster.plans.iter().map(|plan| plan.peer_port).collect();
-    for at in 0..3 {
-        members(&cluster, &["set-address", &(at + 1).to_string(), &address_of(ports[at])]);
+    for (at, port) in ports.iter().enumerate() {
+        members(&cluster, &["set-address", &(at + 1).to_string(), &address_of(*port)]);
     }
     let founding = cluster.plans[0].peers.clone();
-    for at in 0..3 {
+    for (at, port) in ports.iter().enumerate() {
         cluster.take(at).stop();
-        cluster.plans[at].peers = format!("{}={}", at + 1, address_of(ports[at]));
+        cluster.plans[at].peers = format!("{}={}", at + 1, address_of(*port));
         cluster.restart(at);
         cluster.server(at).serving();
     }
