@@ -42,9 +42,14 @@ impl World {
         if self.options.workload.operations_max.is_some() {
             self.wake_idle_clerks();
         }
+        let committed = self.invariants.committed.index();
         // A Clerk in doubt whose write is refused for want of memory asks on until its deadline, and all of them may be:
-        // that is no lack of a leader, and no time makes memory.
-        let is_served = move |world: &Self| world.has_served_since(operations) || world.is_short_of_memory;
+        // that is no lack of a leader, and no time makes memory. But of one that commits something, or a leader that nobody
+        // follows would pass for service.
+        let is_served = move |world: &Self| {
+            let is_led = world.invariants.committed.index() > committed;
+            world.has_served_since(operations) || world.is_short_of_memory && is_led
+        };
         if !self.run_until(healed + SERVES_WITHIN, is_served)? {
             return self.is_not_live("no operation was served within 10 election timeouts");
         }
@@ -170,5 +175,52 @@ impl World {
             self.blame = guilty.blame;
             guilty.violation
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::prng::Prng;
+    use crate::trace::Trace;
+
+    /// Three servers that have no memory for anything, with a leader.
+    fn refusing(seed: u64) -> World {
+        let mut prng = Prng::new(seed);
+        let mut options = Options::swarm(&mut prng).without_faults();
+        options.nodes = 3;
+        options.workload.operations_max = None;
+        options.faults.flags.memory_bytes_max = Some(2);
+        let mut world = World::new(options, &mut prng, Trace::default());
+        let is_led =
+            |world: &World| world.invariants.committed.index() > Index::ZERO && world.is_short_of_memory;
+        assert_eq!(world.run_until(30 * SECOND, is_led), Ok(true));
+        world
+    }
+
+    #[test]
+    fn refusals_are_service_of_a_cluster_that_has_a_leader() {
+        refusing(1).recover().unwrap();
+    }
+
+    /// Its refusals are all that anybody hears, until it knows that it leads no longer.
+    #[test]
+    fn refusals_of_a_leader_that_nobody_follows_are_no_service() {
+        let mut world = refusing(1);
+        let leads = |world: &World, host: usize| {
+            let node = world.hosts[host].process.as_ref().and_then(|process| process.replica.raft());
+            node.is_some_and(|node| node.role() == Role::Leader)
+        };
+        for host in 0..3 {
+            if !leads(&world, host) {
+                world.crash(host, false);
+                world.hosts[host].is_lost = true;
+            }
+        }
+        let violation = world.recover().unwrap_err();
+        assert!(world.is_short_of_memory, "it has refused");
+        assert_eq!(violation.invariant, "liveness");
+        assert!(violation.story.starts_with("no operation was served"), "{}", violation.story);
     }
 }
