@@ -161,6 +161,10 @@ impl Replica {
     /// Whether this server's own log says that it is no member any more.
     pub(super) fn look_for_removal(&mut self) {
         let Stage::Member(member) = &self.stage else { return };
+        if member.is_leader() {
+            // It hands over first, or nobody would lead until an election timeout has passed.
+            return;
+        }
         let node = member.node();
         let seen = Some((node.membership_index(), node.is_change_pending()));
         if std::mem::replace(&mut self.seen_membership, seen) == seen {

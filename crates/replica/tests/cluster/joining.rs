@@ -149,3 +149,37 @@ fn a_server_on_an_older_copy_begins_anew_once_it_is_rebuilt() {
     until_it_votes(&mut cluster, 3);
     assert_eq!(cluster.call(id(3), get("k")), value("v"));
 }
+
+/// A leader that takes its leave with the entry that removes it would leave the others to find out, by an election timeout. Here
+/// no time passes, and clients never pause, so that no other server is level with it before it stops proposing.
+#[test]
+fn a_leader_that_is_removed_hands_over_before_it_goes() {
+    let mut cluster = founded(3);
+    // Long enough to have heard everybody.
+    cluster.run(150);
+    let old = cluster.leader();
+    let other = (1..=3).map(id).find(|node| *node != old).unwrap();
+    let ask = MembersAsk::Change { change: Change::Remove { id: old }, is_forced: false };
+    let call = MembersCall { ask, neighbours: BTreeMap::new() };
+    cluster.request(old, 1, 1, Operation::Members(Box::new(call)));
+    let is_led_by_another = |cluster: &Cluster| {
+        let raft = cluster.servers[&other].replica.raft().unwrap();
+        raft.leader().is_some_and(|leader| leader != old)
+    };
+    for tag in 2..1_000 {
+        if is_led_by_another(&cluster) {
+            break;
+        }
+        cluster.request(old, 2, tag, put("k", "v"));
+        for envelope in std::mem::take(&mut cluster.network) {
+            cluster.step(envelope.to, Event::Peer(envelope));
+        }
+        for node in [1, 2, 3].map(id) {
+            cluster.sync(node);
+        }
+    }
+    assert!(is_led_by_another(&cluster));
+    cluster.run(20);
+    assert!(matches!(cluster.servers[&old].replica.standing(), Standing::Refused { .. }));
+    assert_eq!(cluster.call(other, put("k", "v")), Reply::Ok);
+}

@@ -9,7 +9,7 @@ use quorate_client::blocking::Clerk;
 use quorate_resp::Frame;
 use rustix::process::Signal;
 
-use crate::support::{Cluster, bulk, ok, text, wait_for};
+use crate::support::{Client, Cluster, bulk, ok, text, wait_for};
 
 #[test]
 fn a_plain_connection_to_a_survivor_sees_no_error_while_the_leader_dies() {
@@ -134,15 +134,26 @@ fn sixteen_clerks_append_while_leaders_die() {
         over.store(true, Ordering::Relaxed);
         clerks.into_iter().map(|clerk| clerk.join().unwrap()).collect()
     });
-    let mut client = cluster.server(0).client();
+    let all = each_append_is_there_once(&mut cluster.server(0).client(), &acknowledged, KEYS);
+    println!("{all} acknowledged appends, each there once");
+    assert!(all > CLERKS * KILLS, "too few appends to prove anything: {all}");
+}
+
+/// Each acknowledged append is there exactly once, and those of one Clerk to one key stand in its order; how many there are.
+#[track_caller]
+pub(crate) fn each_append_is_there_once(
+    client: &mut Client,
+    acknowledged: &[Vec<(usize, String)>],
+    keys: usize,
+) -> usize {
     let mut all = 0;
-    for key in 0..KEYS {
+    for key in 0..keys {
         let value = text(&client.call(&["GET", &format!("key{key}")]));
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         for (place, word) in value.split_terminator(',').enumerate() {
             assert_eq!(places.insert(word, place), None, "{word} was appended twice to key {key}");
         }
-        for words in &acknowledged {
+        for words in acknowledged {
             let own: Vec<usize> = words
                 .iter()
                 .filter(|(at, _)| *at == key)
@@ -152,11 +163,16 @@ fn sixteen_clerks_append_while_leaders_die() {
             all += own.len();
         }
     }
-    println!("{all} acknowledged appends, each there once");
-    assert!(all > CLERKS * KILLS, "too few appends to prove anything: {all}");
+    all
 }
 
-fn append_until(clerk: usize, servers: &[String], over: &AtomicBool, keys: usize) -> Vec<(usize, String)> {
+/// What one Clerk has appended, and was told so, until it is over.
+pub(crate) fn append_until(
+    clerk: usize,
+    servers: &[String],
+    over: &AtomicBool,
+    keys: usize,
+) -> Vec<(usize, String)> {
     let connection = Clerk::connect(servers.iter().cloned()).unwrap();
     let mut acknowledged = Vec::new();
     let mut number = 0;

@@ -1,25 +1,14 @@
 //! `quorate members` and `MEMBERS` on real servers: each command, and what it shows.
 
-use std::collections::BTreeMap;
+mod cases;
+mod faults;
+mod growth;
+mod replace;
 
 use quorate_resp::Frame;
 
-use crate::support::{Cluster, run, text, wait_for};
-
-/// The fields of a map, sent as a list.
-fn fields(frame: &Frame) -> BTreeMap<String, Frame> {
-    let Frame::Array(items) = frame else { panic!("no map: {frame:?}") };
-    items.chunks_exact(2).map(|pair| (text(&pair[0]), pair[1].clone())).collect()
-}
-
-/// `quorate members` with these words: exit status, standard output, standard error.
-fn members(cluster: &Cluster, words: &[&str]) -> (i32, String, String) {
-    let servers = cluster.addresses();
-    let mut all = vec!["members"];
-    all.extend(words);
-    all.extend(["--servers", &servers, "--timeout", "20s"]);
-    run(&all, b"")
-}
+use crate::support::{Cluster, ok, run, text, wait_for};
+use cases::{ADDRESS, VOTE, column, done, fields, is_member, join, members, wipe};
 
 #[test]
 fn a_list_names_each_member_with_its_health() {
@@ -101,24 +90,6 @@ fn the_exit_status_says_what_became_of_it() {
     assert_eq!((status, out.as_str()), (1, ""), "{notes}");
 }
 
-/// The word of each member's line in this column, by id.
-fn column(cluster: &Cluster, column: usize) -> BTreeMap<u64, String> {
-    let (status, out, notes) = members(cluster, &["list"]);
-    assert_eq!(status, 0, "{notes}");
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    out.lines().map(words).map(|words| (words[0].parse().unwrap(), words[column].clone())).collect()
-}
-
-const VOTE: usize = 2;
-const ADDRESS: usize = 7;
-
-#[track_caller]
-fn done(cluster: &Cluster, words: &[&str]) -> String {
-    let (status, out, notes) = members(cluster, words);
-    assert_eq!((status, out.lines().last()), (0, Some("done")), "{words:?}: {out}{notes}");
-    out
-}
-
 #[test]
 fn a_voter_becomes_a_learner_and_a_voter_again() {
     let cluster = Cluster::start(3);
@@ -140,7 +111,7 @@ fn a_server_is_removed_even_if_it_leads() {
     assert_eq!(votes.len(), 2);
     assert!(!votes.contains_key(&leader));
     let mut client = cluster.server(cluster.other(leader as usize - 1)).client();
-    assert_eq!(client.call(&["SET", "k", "v"]), crate::support::ok());
+    assert_eq!(client.call(&["SET", "k", "v"]), ok());
     let (status, out, notes) = members(&cluster, &["remove", &leader.to_string()]);
     assert_eq!((status, out.lines().last()), (0, Some("done: so it was already")), "{notes}");
 }
@@ -153,4 +124,74 @@ fn an_address_changes() {
     let (status, out, notes) = members(&cluster, &["set-address", &other, &address]);
     assert_eq!((status, out.lines().last()), (0, Some("done")), "{notes}");
     assert_eq!(column(&cluster, ADDRESS)[&other.parse::<u64>().unwrap()], address);
+}
+
+#[test]
+fn a_new_server_is_added_once_it_has_caught_up() {
+    let mut cluster = Cluster::start(3);
+    fill(&cluster, 0);
+    let (status, _, refusal) = members(&cluster, &["add", "4", "127.0.0.1:7"]);
+    assert_eq!(status, 1);
+    assert!(refusal.contains("no server 4 waits to be added; start it"), "{refusal}");
+    let new = join(&mut cluster, 4);
+    let out = done(&cluster, &["add", "4", &cluster.plans[new].peer_address()]);
+    assert!(out.contains("voters 1, 2, 3 -> 1, 2, 3, 4; quorum 2 of 3 -> 3 of 4"), "{out}");
+    assert_eq!(column(&cluster, VOTE)[&4], "voter");
+    holds_all(&cluster, new);
+}
+
+#[test]
+fn a_dead_server_is_replaced_by_one_command() {
+    let mut cluster = Cluster::start(3);
+    fill(&cluster, 0);
+    let dead = cluster.other(cluster.leader());
+    let id = (dead + 1) as u64;
+    cluster.take(dead).kill();
+    let new = join(&mut cluster, 4);
+    let address = cluster.plans[new].peer_address();
+    done(&cluster, &["replace", &id.to_string(), "4", &address]);
+    assert!(!is_member(&cluster, id));
+    assert_eq!(column(&cluster, VOTE)[&4], "voter");
+    holds_all(&cluster, new);
+    let (status, out, notes) = members(&cluster, &["replace", &id.to_string(), "4", &address]);
+    assert_eq!((status, out.lines().last()), (0, Some("done: so it was already")), "{notes}");
+}
+
+#[test]
+fn a_server_whose_folder_is_gone_goes_on_once_it_is_rebuilt() {
+    let mut cluster = Cluster::start(3);
+    fill(&cluster, 0);
+    let lost = cluster.other(cluster.leader());
+    let id = (lost + 1).to_string();
+    wipe(&mut cluster, lost);
+    wait_for("a server that is refused", || {
+        (column(&cluster, 3)[&(lost as u64 + 1)] == "refused").then_some(())
+    });
+    let refusal = text(&cluster.server(lost).client().call(&["GET", "k0"]));
+    assert!(refusal.starts_with("TRYAGAIN"), "{refusal}");
+    assert!(refusal.contains(&format!("quorate members rebuild {id}")), "{refusal}");
+    let (_, _, notes) = members(&cluster, &["list"]);
+    assert!(notes.contains(&format!("quorate members rebuild {id}")), "{notes}");
+    done(&cluster, &["rebuild", &id]);
+    wait_for("a member that is up", || (column(&cluster, 3)[&(lost as u64 + 1)] == "up").then_some(()));
+    holds_all(&cluster, lost);
+}
+
+const KEYS: usize = 100;
+
+/// Sets keys on this server.
+fn fill(cluster: &Cluster, at: usize) {
+    let mut client = cluster.server(at).client();
+    for key in 0..KEYS {
+        assert_eq!(client.call(&["SET", &format!("k{key}"), "v"]), ok());
+    }
+}
+
+/// This server answers, and has all of them.
+#[track_caller]
+fn holds_all(cluster: &Cluster, at: usize) {
+    wait_for("all keys", || {
+        let size = cluster.server(at).client().call(&["DBSIZE"]);
+        (size == Frame::Integer(KEYS as i64)).then_some(())
+    });
 }

@@ -32,7 +32,7 @@ pub(super) fn wait(
 ) -> Result<Report, Miss> {
     let mut moved = Instant::now();
     let mut last = String::new();
-    let mut step_before = String::new();
+    let mut last_step = String::new();
     let mut progress = Progress::new(String::new(), &complain);
     loop {
         let report = look(cluster).map_err(|miss| match miss {
@@ -40,11 +40,12 @@ pub(super) fn wait(
                 "{text}; it was begun, and goes on by itself as far as it can: run it again to wait for it"
             )),
         })?;
-        let now = match how(&report, goal, before, begun.index) {
+        let seen = how(&report, goal, before, begun.index);
+        let now = match &seen {
             Look::Done => return Ok(report),
             Look::Goes(step, how_far) => {
-                progress.step(&step, how_far);
-                step_before.clone_from(&step);
+                progress.step(step, *how_far);
+                last_step.clone_from(step);
                 format!("{} {} {step} {how_far:?}", report.term, report.index)
             }
             Look::Lost => {
@@ -63,8 +64,15 @@ pub(super) fn wait(
         }
         if moved.elapsed() >= patience {
             drop(progress);
+            if let (Goal::Leads(_), Look::Lost) = (goal, &seen) {
+                return Err(Miss::Refused(format!(
+                    "leadership could not be handed over: server {} leads on",
+                    report.leader
+                )));
+            }
+            let step = if last_step.is_empty() { "it was begun" } else { &last_step };
             return Err(Miss::Unknown(format!(
-                "{step_before}: nothing has changed for {} s; it goes on by itself as far as it can: run it again to wait for it",
+                "{step}: nothing has changed for {} s; it goes on by itself as far as it can: run it again to wait for it",
                 patience.as_secs()
             )));
         }
