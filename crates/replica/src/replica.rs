@@ -12,6 +12,7 @@ use crate::command::{Operation, Reply};
 use crate::founding::Founding;
 use crate::machine::Machine;
 use crate::member::Member;
+use crate::seat::Seat;
 use crate::status::Status;
 use crate::transfer::{SnapshotJob, SnapshotNews};
 use crate::versions::{Greeted, Programs};
@@ -112,9 +113,9 @@ pub struct Actions {
     pub send: Vec<PeerEnvelope>,
     /// Send each of these to every server that can be reached, under its id: `to` stands for nobody yet.
     pub announce: Vec<PeerEnvelope>,
-    /// From now on these are the other members of the cluster, each with its peer address as the log has it; empty where it
-    /// has none. The shell keeps a way to each.
-    pub routes: Option<BTreeMap<NodeId, Box<str>>>,
+    /// From now on these are the other members of the cluster, each with its folder and its peer address as the log has
+    /// them. The shell keeps a way to each.
+    pub routes: Option<BTreeMap<NodeId, Seat>>,
     /// Queue these behind all writes before them.
     pub persist: Vec<DiskWrite>,
     /// Once all writes handed over so far are written, let the log go up to here.

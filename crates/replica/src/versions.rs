@@ -70,10 +70,16 @@ impl Programs {
     }
 
     /// The newest level that all of these can act at, this server among them; `None` as long as one of them has not
-    /// greeted: it may run the oldest program there is.
-    pub(crate) fn level(&self, others: impl IntoIterator<Item = NodeId>) -> Option<u16> {
+    /// greeted: it may run the oldest program there is. What another folder under its id has said is not its word.
+    pub(crate) fn level(
+        &self,
+        others: impl IntoIterator<Item = (NodeId, Option<Incarnation>)>,
+    ) -> Option<u16> {
         let mut others = others.into_iter();
-        others.try_fold(self.own_level_max, |level, node| Some(level.min(self.of(node)?.level_max)))
+        others.try_fold(self.own_level_max, |level, (node, known)| {
+            let greeted = self.of(node).filter(|greeted| Some(greeted.incarnation) == known)?;
+            Some(level.min(greeted.level_max))
+        })
     }
 }
 
@@ -83,6 +89,10 @@ mod tests {
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number).unwrap()
+    }
+
+    fn known(node: u64) -> (NodeId, Option<Incarnation>) {
+        (id(node), Some(Incarnation(1)))
     }
 
     fn greeted(node: u64, (level_min, level_max): (u16, u16)) -> Greeted {
@@ -103,15 +113,21 @@ mod tests {
         // A program of a later day.
         let mut programs = Programs { own_level_max: 3, ..Programs::default() };
         programs.note(greeted(2, (1, 4)));
-        assert_eq!(programs.level([id(2)]), Some(3), "this program knows no newer one");
-        assert_eq!(programs.level([id(2), id(3)]), None, "3 has not greeted");
+        assert_eq!(programs.level([known(2)]), Some(3), "this program knows no newer one");
+        assert_eq!(programs.level([known(2), known(3)]), None, "3 has not greeted");
         programs.note(greeted(3, (1, 2)));
-        assert_eq!(programs.level([id(2), id(3)]), Some(2));
+        assert_eq!(programs.level([known(2), known(3)]), Some(2));
         programs.note(greeted(3, (2, 3)));
-        assert_eq!(programs.level([id(2), id(3)]), Some(3), "3 was the last to be upgraded");
+        assert_eq!(programs.level([known(2), known(3)]), Some(3), "3 was the last to be upgraded");
         programs.note(greeted(3, (1, 2)));
-        assert_eq!(programs.level([id(2), id(3)]), Some(2), "and was started again with the older program");
-        assert_eq!(programs.level([id(2)]), Some(3), "and is no member any more");
+        assert_eq!(
+            programs.level([known(2), known(3)]),
+            Some(2),
+            "and was started again with the older program"
+        );
+        assert_eq!(programs.level([known(2)]), Some(3), "and is no member any more");
+        let other = (id(2), Some(Incarnation(9)));
+        assert_eq!(programs.level([other]), None, "it was another folder that greeted");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use quorate_raft::NodeId;
+use quorate_replica::seat::Seat;
 use quorate_replica::wire::PeerEnvelope;
 use quorate_storage::ClusterId;
 use tokio::sync::Notify;
@@ -31,7 +32,7 @@ use crate::shared::{Counters, Shared};
 use callers::Callers;
 use greeting::Greeting;
 use link::Link;
-use routes::Routes;
+use routes::{Member, Routes};
 use versions::Versions;
 
 /// All other servers.
@@ -153,18 +154,18 @@ impl Peers {
         self.redial(shared);
     }
 
-    /// These are the other members, each with its address in the log, or an empty text.
-    pub(crate) fn set_members(&self, members: &BTreeMap<NodeId, Box<str>>, shared: &Rc<Shared>) {
+    /// These are the other members.
+    pub(crate) fn set_members(&self, members: &BTreeMap<NodeId, Seat>, shared: &Rc<Shared>) {
         let mut state = self.state.borrow_mut();
-        let read = |id: NodeId, text: &str| {
-            let address = text.parse().ok();
-            if address.is_none() && !text.is_empty() {
-                warn!("the cluster's address of node {}, '{text}', is none", id.get());
+        let read = |(id, seat): (&NodeId, &Seat)| {
+            let address = seat.address.parse().ok();
+            if address.is_none() && !seat.address.is_empty() {
+                warn!("the cluster's address of node {}, '{}', is none", id.get(), seat.address);
             }
-            (id, address)
+            (*id, Member { incarnation: seat.incarnation, address })
         };
         let callers = state.callers.ids();
-        state.routes.set_members(members.iter().map(|(id, text)| read(*id, text)).collect(), callers);
+        state.routes.set_members(members.iter().map(read).collect(), callers);
         for id in state.routes.superfluous() {
             let (id, address) =
                 (id.get(), state.routes.address(id).map(Address::to_string).unwrap_or_default());

@@ -1,9 +1,10 @@
 //! Whom this server must reach, told to the shell whenever it changes. Knows nothing of links.
 
 use quorate_raft::NodeId;
+use quorate_storage::Incarnation;
 
 use super::Replica;
-use crate::seat::Seat;
+use crate::seat::{Seat, incarnation_of};
 use crate::versions::Greeted;
 
 impl Replica {
@@ -16,9 +17,10 @@ impl Replica {
             return;
         }
         let membership = node.membership().clone();
-        let address = |id| Seat::of(&membership, id).map(|seat| seat.address).unwrap_or_default();
+        let nobody = || Seat { incarnation: Incarnation(0), address: Box::default() };
+        let seat = |id| Seat::of(&membership, id).unwrap_or_else(nobody);
         let others = membership.others(self.config.id).into_iter();
-        self.outbox.actions.routes = Some(others.map(|id| (id, address(id))).collect());
+        self.outbox.actions.routes = Some(others.map(|id| (id, seat(id))).collect());
         self.routes = Some(membership);
     }
 
@@ -30,6 +32,8 @@ impl Replica {
     /// The level at which the cluster acts: what is written to the log is of this level or an older one. `None` as long as
     /// this server does not know the programs of all members: then it writes what the oldest program can read.
     pub fn level(&self) -> Option<u16> {
-        self.programs.level(self.routes.as_ref()?.others(self.config.id))
+        let membership = self.routes.as_ref()?;
+        let others = membership.others(self.config.id).into_iter();
+        self.programs.level(others.map(|id| (id, incarnation_of(membership, id))))
     }
 }

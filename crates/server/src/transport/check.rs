@@ -133,7 +133,8 @@ impl Peers {
                 if founds && !state.routes.is_member(from) {
                     return Err(format!("node {} is none of --peers", from.get()));
                 }
-                if !state.routes.heard(from, told) {
+                let is_reached = state.links.get(&from).is_some_and(|link| link.is_up());
+                if !state.routes.heard((from, greeting.incarnation), told, is_reached) {
                     return Err(format!(
                         "node {} is no member, and too many such dial this server",
                         from.get()

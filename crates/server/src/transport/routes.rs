@@ -4,19 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::NodeId;
+use quorate_storage::Incarnation;
 
 use crate::config::Address;
 
 /// Servers at most that are no members, as far as this server knows, and are heard all the same.
 pub(super) const GUESTS_MAX: usize = 16;
 
+/// A member, as the log has it.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Its data folder.
+    pub(super) incarnation: Incarnation,
+    /// Where it is found, if the log says so.
+    pub(super) address: Option<Address>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     /// `--peers`, but for this server: of the ids that it names it has the last word.
     configured: BTreeMap<NodeId, Address>,
-    /// The other members, each with its address in the log, if it has one; `None` as long as this server does not take part.
-    members: Option<BTreeMap<NodeId, Option<Address>>>,
+    /// The other members; `None` as long as this server does not take part.
+    members: Option<BTreeMap<NodeId, Member>>,
     /// What servers said of themselves when they dialled this one, or answered where `--join` sent it.
     told: BTreeMap<NodeId, Address>,
     /// Servers that are no members and dial this one. A member that lags must hear a leader that it does not know, and
@@ -32,11 +42,7 @@ impl Routes {
 
     /// Who the other members are, as the log has it. Of these servers, which dial this one, those that are no members any
     /// more become guests.
-    pub(super) fn set_members(
-        &mut self,
-        members: BTreeMap<NodeId, Option<Address>>,
-        callers: BTreeSet<NodeId>,
-    ) {
+    pub(super) fn set_members(&mut self, members: BTreeMap<NodeId, Member>, callers: BTreeSet<NodeId>) {
         let strangers = callers.into_iter().filter(|id| !members.contains_key(id));
         self.guests = strangers.take(GUESTS_MAX).collect();
         self.told.retain(|id, _| members.contains_key(id) || self.guests.contains(id));
@@ -51,15 +57,23 @@ impl Routes {
         }
     }
 
-    /// A server has dialled this one; false if it is one stranger too many.
-    pub(super) fn heard(&mut self, id: NodeId, told: Option<Address>) -> bool {
+    /// A server on this folder has dialled this one; false if it is one stranger too many. Where it says that it is found
+    /// moves nobody else's way: not that of the member whose number it has taken, if that can be reached.
+    pub(super) fn heard(
+        &mut self,
+        (id, incarnation): (NodeId, Incarnation),
+        told: Option<Address>,
+        is_reached: bool,
+    ) -> bool {
         if !self.is_member(id) && !self.guests.contains(&id) {
             if self.guests.len() >= GUESTS_MAX {
                 return false;
             }
             self.guests.insert(id);
         }
-        if let Some(address) = told {
+        let member = self.members.as_ref().and_then(|members| members.get(&id));
+        let is_itself = member.is_none_or(|member| member.incarnation == incarnation);
+        if let Some(address) = told.filter(|_| is_itself || !is_reached) {
             self.told.insert(id, address);
         }
         true
@@ -95,7 +109,7 @@ impl Routes {
     }
 
     fn logged(&self, id: NodeId) -> Option<&Address> {
-        self.members.as_ref()?.get(&id)?.as_ref()
+        self.members.as_ref()?.get(&id)?.address.as_ref()
     }
 
     /// Members of which `--peers` says another address than the log.
@@ -145,8 +159,13 @@ mod tests {
     }
 
     fn set_members(routes: &mut Routes, list: &[(u64, &str)]) {
-        let members = list.iter().map(|(node, text)| (id(*node), text.parse().ok())).collect();
+        let member = |text: &str| Member { incarnation: Incarnation(1), address: text.parse().ok() };
+        let members = list.iter().map(|(node, text)| (id(*node), member(text))).collect();
         routes.set_members(members, [id(7)].into());
+    }
+
+    fn heard(routes: &mut Routes, node: u64, told: Option<Address>) -> bool {
+        routes.heard((id(node), Incarnation(1)), told, true)
     }
 
     fn wanted(routes: &Routes) -> Vec<String> {
@@ -162,7 +181,7 @@ mod tests {
         assert_eq!((routes.unknown(), routes.superfluous()), (vec![id(5)], vec![id(3)]));
         assert_eq!(routes.overridden().into_keys().collect::<Vec<_>>(), [id(2)]);
         for node in [2, 4, 5] {
-            assert!(routes.heard(id(node), Some(address("told:1"))));
+            assert!(heard(&mut routes, node, Some(address("told:1"))));
         }
         assert_eq!(wanted(&routes), ["2=flag:2", "4=log:4", "5=told:1"]);
         set_members(&mut routes, &[(2, "flag:2"), (4, "moved:4"), (5, "")]);
@@ -173,19 +192,35 @@ mod tests {
     #[test]
     fn a_guest_is_dialled_back_as_long_as_it_dials() {
         let mut routes = routes(&[(2, "flag:2")]);
-        routes.set_members(BTreeMap::from([(id(2), None)]), BTreeSet::new());
-        assert!(routes.heard(id(7), Some(address("told:7"))));
+        set_members(&mut routes, &[(2, "")]);
+        routes.gone(id(7));
+        assert!(heard(&mut routes, 7, Some(address("told:7"))));
         assert_eq!(wanted(&routes), ["2=flag:2", "7=told:7"]);
         routes.gone(id(7));
         assert_eq!(wanted(&routes), ["2=flag:2"]);
         // It is a member now, and its connection ends later.
-        assert!(routes.heard(id(7), Some(address("told:7"))));
+        assert!(heard(&mut routes, 7, Some(address("told:7"))));
         set_members(&mut routes, &[(2, ""), (7, "log:7")]);
         routes.gone(id(7));
         assert_eq!(wanted(&routes), ["2=flag:2", "7=log:7"]);
-        assert!(routes.heard(id(7), Some(address("told:7"))));
+        assert!(heard(&mut routes, 7, Some(address("told:7"))));
         set_members(&mut routes, &[(2, "")]);
         assert_eq!(wanted(&routes), ["2=flag:2", "7=told:7"], "removed, but it dials on");
+    }
+
+    #[test]
+    fn who_has_taken_a_members_number_does_not_move_the_way_to_it() {
+        let mut routes = routes(&[]);
+        set_members(&mut routes, &[(2, "")]);
+        assert!(heard(&mut routes, 2, Some(address("own:2"))));
+        let impostor = (id(2), Incarnation(9));
+        assert!(routes.heard(impostor, Some(address("other:2")), true));
+        assert_eq!(wanted(&routes), ["2=own:2"]);
+        // The member itself is out of reach: whoever this is can be answered at least.
+        assert!(routes.heard(impostor, Some(address("other:2")), false));
+        assert_eq!(wanted(&routes), ["2=other:2"]);
+        assert!(heard(&mut routes, 2, Some(address("own:2"))));
+        assert_eq!(wanted(&routes), ["2=own:2"], "it is back");
     }
 
     #[test]
@@ -193,11 +228,11 @@ mod tests {
         let mut routes = routes(&[]);
         set_members(&mut routes, &[(100, "")]);
         for node in 1..=GUESTS_MAX as u64 {
-            assert!(routes.heard(id(node), None));
+            assert!(heard(&mut routes, node, None));
         }
-        assert!(!routes.heard(id(50), None));
-        assert!(routes.heard(id(1), Some(address("h:1"))) && routes.heard(id(100), None));
+        assert!(!heard(&mut routes, 50, None));
+        assert!(heard(&mut routes, 1, Some(address("h:1"))) && heard(&mut routes, 100, None));
         routes.gone(id(1));
-        assert!(routes.heard(id(50), None));
+        assert!(heard(&mut routes, 50, None));
     }
 }
