@@ -201,8 +201,10 @@ fn a_folder_that_is_a_file() {
 #[test]
 fn a_client_port_in_use() {
     let folder = TempDir::new().unwrap();
-    let plan = Plan::alone(folder.path());
-    let _taken = std::net::TcpListener::bind(("127.0.0.1", plan.port)).unwrap();
+    let mut plan = Plan::alone(folder.path());
+    // A port that was free a moment ago may still be held by a process that another test is just starting.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    plan.port = taken.local_addr().unwrap().port();
     let (status, log) = plan.refused();
     assert_eq!(status, 1);
     assert!(log.contains(&format!("--listen 127.0.0.1:{}", plan.port)), "{log}");
