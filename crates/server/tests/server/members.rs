@@ -117,13 +117,19 @@ fn a_server_is_removed_even_if_it_leads() {
 }
 
 #[test]
-fn an_address_changes() {
+fn an_address_changes_and_who_overrides_it_is_named() {
     let cluster = Cluster::start(3);
     let other = (cluster.other(cluster.leader()) + 1).to_string();
     let address = format!("127.0.0.1:{}", crate::ports::free_port());
     let (status, out, notes) = members(&cluster, &["set-address", &other, &address]);
     assert_eq!((status, out.lines().last()), (0, Some("done")), "{notes}");
     assert_eq!(column(&cluster, ADDRESS)[&other.parse::<u64>().unwrap()], address);
+    // Each of the two others has another one in its --peers; the leader knows of the change before the other one does.
+    assert!(notes.contains(&format!("dials server {other} at")), "{notes}");
+    wait_for("all servers that override it", || {
+        let (_, _, notes) = members(&cluster, &["list"]);
+        (notes.matches("as its own --peers says").count() == 2).then_some(())
+    });
 }
 
 #[test]

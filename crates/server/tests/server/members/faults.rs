@@ -1,6 +1,8 @@
 //! A table: at each step of each command the leader, the server that it is about, and the one that joins are killed. The
 //! cluster serves on, and the command can be finished by running it again.
 
+#![allow(clippy::print_stdout, reason = "shown where the test fails, to tell which step did")]
+
 use std::collections::BTreeMap;
 
 use quorate_resp::Frame;

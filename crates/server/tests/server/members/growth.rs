@@ -1,6 +1,8 @@
 //! A cluster that grows and shrinks under load, its leader removed on the way: nobody who appends, and no client of a server that
 //! stays, notices more than a moment.
 
+#![allow(clippy::print_stdout, reason = "shown where the test fails, to tell which step did")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
