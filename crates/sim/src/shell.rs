@@ -36,12 +36,7 @@ impl World {
             return Ok(());
         }
         self.maybe_crash_at_an_operation(host);
-        let config = FolderConfig {
-            node: node_id(host),
-            fresh_incarnation: Incarnation(self.chance.hosts.draw()),
-            segment_bytes: self.options.host.segment_bytes,
-            tail_bytes: self.options.host.log_tail_bytes,
-        };
+        let config = self.folder_config(host);
         // Nothing that counts depends on it.
         let seed = self.starts;
         let mut machine = None;
@@ -135,6 +130,16 @@ impl World {
             config.memory_bytes_max = if is_limited { self.chance.hosts.between(most / 2, most) } else { 0 };
         }
         config
+    }
+
+    /// The folder that a server is started on.
+    fn folder_config(&mut self, host: HostIndex) -> FolderConfig {
+        FolderConfig {
+            node: node_id(host),
+            fresh_incarnation: Incarnation(self.chance.hosts.draw()),
+            segment_bytes: self.options.host.segment_bytes,
+            tail_bytes: self.options.host.log_tail_bytes,
+        }
     }
 
     /// Lets something happen in the present process of a server.
