@@ -33,7 +33,7 @@ pub(crate) fn load(reader: &mut SnapshotReader<'_>, seed: u64) -> Result<Box<Mac
     let given = Mutex::new(given);
     let shares = thread::scope(|scope| {
         let lanes = Lane::all(seed, lanes);
-        let threads = lanes.into_iter().map(|lane| scope.spawn(|| fill(lane, &given, used.clone())));
+        let threads = lanes.into_iter().map(|lane| scope.spawn(|| fill(lane, &given, &used)));
         let threads = threads.collect();
         let read = read(reader, &mut splitter, &pieces, &buffers);
         // The end of what they wait for.
@@ -53,7 +53,7 @@ fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
 }
 
 /// Loads what is given, a block at a time, and gives the buffers back.
-fn fill(mut lane: Lane, given: &Mutex<Receiver<Piece>>, used: Sender<Vec<u8>>) -> Lane {
+fn fill(mut lane: Lane, given: &Mutex<Receiver<Piece>>, used: &Sender<Vec<u8>>) -> Lane {
     loop {
         let next = given.lock().expect("nobody panics with it").recv();
         let Ok(Piece { buffer, content, keys }) = next else { return lane };
