@@ -339,7 +339,8 @@ impl Member {
             | PeerMessage::Founded { .. }
             | PeerMessage::Refused { .. }
             | PeerMessage::Outdated { .. }
-            | PeerMessage::Started
+            | PeerMessage::Started { .. }
+            | PeerMessage::Introduce
             | PeerMessage::Announce { .. }
             | PeerMessage::Welcome { .. }
             | PeerMessage::Unknown { .. }

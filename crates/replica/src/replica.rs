@@ -219,6 +219,9 @@ pub struct Replica {
     dropped_messages: u64,
     /// It is about to stop.
     is_leaving: bool,
+    /// See [`Replica::take_counted`].
+    #[cfg(feature = "sabotage")]
+    counted: Vec<(NodeId, Incarnation, Start)>,
     /// A membership of this server's log has named this folder.
     was_named: bool,
     /// Where the membership stood that was looked at last, and whether it was to change.
@@ -309,7 +312,7 @@ impl Replica {
             id: config.id,
             cluster: identity.cluster(),
             incarnation: identity.incarnation,
-            start: Start { number: identity.start_number, draw: config.start },
+            start: identity.start(),
             actions: Actions::default(),
         };
         let own = (config.id, identity.incarnation);
@@ -325,6 +328,8 @@ impl Replica {
             outbox,
             dropped_messages: 0,
             is_leaving: false,
+            #[cfg(feature = "sabotage")]
+            counted: Vec::new(),
             was_named: false,
             seen_membership: None,
             routes: None,

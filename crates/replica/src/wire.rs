@@ -35,7 +35,7 @@
 //! | 36 | snapshot chunk | last position (16), offset (8), length of the whole (8), bytes to the end |
 //! | 40 | check report | position (16), digest (8), asks (1) |
 //! | 44 | disk room | 1 where there is none, or 0 (1), bytes free (8), reserve (8), length of the folder's name (4), the name |
-//! | 48–57 | | who takes part: `wire/entering.rs` |
+//! | 48–58 | | who takes part: `wire/entering.rs` |
 //!
 //! An entry is its term (8), its kind (1: 0 no-op, 1 data, 2 membership), the length of its payload (4) and the payload; its index
 //! follows from the base.
@@ -145,7 +145,12 @@ pub enum PeerMessage {
         members: Vec<(NodeId, Incarnation)>,
     },
     /// My process runs: its start is in the head of this as of every message. Whoever hears it knows older copies of my folder.
-    Started,
+    Started {
+        /// What the starts of the folder before it have drawn, the newest first.
+        earlier: Vec<u64>,
+    },
+    /// Tell me of your start: I have heard an earlier one of your folder.
+    Introduce,
     /// This server waits to be taken in: said by itself, or passed on to the leader.
     Announce {
         /// Who waits.
@@ -233,7 +238,7 @@ const CHECK_REPORT: u8 = 40;
 const DISK_ROOM: u8 = 44;
 /// The first and the last kind of [`entering`].
 const FOUNDING: u8 = 48;
-const REMOVED: u8 = 57;
+const INTRODUCE: u8 = 58;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_DATA: u8 = 1;
@@ -292,7 +297,8 @@ pub fn encode(envelope: &PeerEnvelope, out: &mut BytesMut) {
         message @ (PeerMessage::Founding { .. }
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. }
-        | PeerMessage::Started
+        | PeerMessage::Started { .. }
+        | PeerMessage::Introduce
         | PeerMessage::Outdated { .. }
         | PeerMessage::Announce { .. }
         | PeerMessage::Welcome { .. }
@@ -313,6 +319,7 @@ pub(crate) fn fields_bytes(message: &PeerMessage) -> usize {
         PeerMessage::Forward { items } => items.len(),
         PeerMessage::SnapshotChunk { bytes, .. } => FIXED_FIELDS_BYTES_MAX + bytes.len(),
         PeerMessage::DiskRoom(room) => FIXED_FIELDS_BYTES_MAX + room.folder.len(),
+        PeerMessage::Started { earlier } => FIXED_FIELDS_BYTES_MAX + earlier.len() * 8,
         PeerMessage::Announce { address, .. } => FIXED_FIELDS_BYTES_MAX + address.len(),
         PeerMessage::Founding { seen: members, .. }
         | PeerMessage::Founded { members }
@@ -328,7 +335,7 @@ pub(crate) fn fields_bytes(message: &PeerMessage) -> usize {
         | PeerMessage::Outdated { .. }
         | PeerMessage::Unknown { .. }
         | PeerMessage::Removed { .. }
-        | PeerMessage::Started => FIXED_FIELDS_BYTES_MAX,
+        | PeerMessage::Introduce => FIXED_FIELDS_BYTES_MAX,
     }
 }
 
@@ -452,7 +459,7 @@ pub fn decode(frame: &Bytes) -> Result<PeerEnvelope, Malformed> {
             digest: reader.u64()?,
             asks: parse_flag(&mut reader)?,
         },
-        kind @ FOUNDING..=REMOVED => entering::parse(kind, &mut reader)?,
+        kind @ FOUNDING..=INTRODUCE => entering::parse(kind, &mut reader)?,
         kind => PeerMessage::Raft(parse_raft(kind, &mut reader)?),
     };
     reader.end()?;

@@ -105,9 +105,9 @@ impl Cluster {
         machine: Option<Box<Machine>>,
     ) {
         self.starts += 1;
-        let identity = identity.started();
+        let identity = identity.started(self.starts);
         let node = identity.node;
-        let start = Start { number: identity.start_number, draw: self.starts };
+        let start = identity.start();
         let heard = self.heard.entry(node).or_default().clone();
         let members = (1..=size).map(id).collect();
         let mut config = Config::new(node, members, self.starts, self.starts);

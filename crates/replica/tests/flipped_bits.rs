@@ -177,7 +177,7 @@ fn recover(disk: &SimDisk, sent: &Bytes) -> Result<(Recovered, u64), FolderError
     };
     let folder = Folder::open_loading(Arc::new(disk.clone()), &config(), &mut load, &mut |_, _| {})?;
     let Folder { identity, starts, restored: Restored { hard_state, entries, .. }, .. } = folder;
-    let identity = Identity { start_number: 0, ..identity };
+    let identity = Identity { start_number: 0, draws: Vec::new(), ..identity };
     let mut machine = machine.expect("there is a snapshot");
     for entry in entries.iter().filter(|entry| entry.position.index > NEWEST.index) {
         machine.apply(entry, &mut Nobody).unwrap();

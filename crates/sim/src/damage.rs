@@ -2,11 +2,14 @@
 //! servers that do not come back; and what any number may suffer, after which a process must end: syncs that fail;
 //! and disks without room, with which it must go on.
 
+use std::collections::BTreeSet;
+
 use quorate_storage::identity::IDENTITY_FILE;
-use quorate_storage::{LogOffset, SimDisk};
+use quorate_storage::starts::STARTS_FILE;
+use quorate_storage::{Incarnation, LogOffset, SimDisk, Starts};
 
 use crate::faults::Fault;
-use crate::host::Host;
+use crate::host::{Amnesia, Host, node_id};
 use crate::invariants::Violation;
 use crate::network::HostIndex;
 use crate::schedule::MS;
@@ -66,8 +69,35 @@ impl World {
         self.hosts[host].disk = SimDisk::new();
         self.put_disk_bug_back();
         self.hosts[host].is_lost = true;
+        let incarnation = self.hosts[host].copy.take().map_or(Incarnation(0), |copy| copy.incarnation);
+        self.hosts[host].amnesia = Some(Amnesia { draws: BTreeSet::new(), incarnation });
         self.invariants.ledger.wiped(host);
         self.mark(Some(host), format!("n{} loses its folder", host + 1));
+        let down = self.down_for();
+        self.schedule.after(down, Happening::Start { host });
+    }
+
+    /// A member of the cluster starts on an older copy of its folder. Whoever is not lost has stored the process that the copy
+    /// is older than, or nobody could know: that is the budget of this fault.
+    pub(crate) fn put_back(&mut self, host: HostIndex) {
+        let Some(copy) = &self.hosts[host].copy else { return };
+        let (id, incarnation, number) = (node_id(host), copy.incarnation, copy.start_number);
+        let has_stored = |other: &Host| {
+            let stored = Starts::load(&other.disk.durable_image()).ok();
+            stored.and_then(|starts| starts.get(id, incarnation)).is_some_and(|start| start.number >= number)
+        };
+        let all_know = self.living().filter(|(other, _)| *other != host).all(|(_, other)| has_stored(other));
+        if !all_know || !self.may_be_lost(host) {
+            return;
+        }
+        self.crash(host, true);
+        let copy = self.hosts[host].copy.take().expect("as above");
+        self.hosts[host].disk = copy.disk;
+        self.put_disk_bug_back();
+        self.hosts[host].is_lost = true;
+        self.hosts[host].amnesia = Some(Amnesia { draws: BTreeSet::new(), incarnation });
+        self.invariants.ledger.put_back(host, copy.ledger);
+        self.mark(Some(host), format!("n{} has an older copy of its folder", host + 1));
         let down = self.down_for();
         self.schedule.after(down, Happening::Start { host });
     }
@@ -132,7 +162,7 @@ impl World {
                 Some(segment) if segment > claimed.segment => 0,
                 Some(segment) if segment == claimed.segment => claimed.offset,
                 // What is not complete is nothing that anything rests on.
-                None if name != IDENTITY_FILE && !is_complete(&name) => 0,
+                None if name != IDENTITY_FILE && name != STARTS_FILE && !is_complete(&name) => 0,
                 Some(_) | None => size,
             };
             (sound > 0).then_some((name, sound))

@@ -66,6 +66,8 @@ pub enum Fault {
     SyncFailure,
     /// A folder is lost.
     Wipe,
+    /// A folder is put back to what it was.
+    PutBack,
 }
 
 impl World {
@@ -89,6 +91,7 @@ impl World {
             Fault::ClientDeath => self.options.workload.death,
             Fault::SyncFailure => faults.sync_failure,
             Fault::Wipe => faults.wipe,
+            Fault::PutBack => faults.put_back,
             // These follow from others.
             Fault::CrashAgain { .. } | Fault::Flap { .. } | Fault::FreeDisk { .. } => None,
         }
@@ -113,6 +116,7 @@ impl World {
             Fault::ClientDeath,
             Fault::SyncFailure,
             Fault::Wipe,
+            Fault::PutBack,
         ] {
             self.schedule_fault(fault);
         }
@@ -169,6 +173,7 @@ impl World {
             Fault::ClientDeath => self.kill_client(),
             Fault::SyncFailure => self.fail_sync(host),
             Fault::Wipe => self.wipe(host),
+            Fault::PutBack => self.put_back(host),
         }
         Ok(())
     }

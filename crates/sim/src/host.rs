@@ -1,15 +1,16 @@
 //! One simulated server: its disk, its clock, and while it lives, the process on it. Holds state only; what
 //! happens to it is in `shell`, `disk` and `faults`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_raft::NodeId;
 use quorate_replica::command::Reply;
 use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::keeper::Keeper;
 use quorate_replica::replica::{DiskWrite, Event, Replica, Request};
-use quorate_storage::{FolderLock, Identity, SimDisk, Starts, Wal};
+use quorate_storage::{FolderLock, Identity, Incarnation, SimDisk, Starts, Wal};
 
+use crate::ledger::HostLedger;
 use crate::network::HostIndex;
 use crate::schedule::Micros;
 
@@ -106,6 +107,26 @@ pub struct Process {
     pub accepted: BTreeMap<u64, Accepted>,
 }
 
+/// A folder at the beginning of a process, before that counted itself.
+pub struct FolderCopy {
+    /// What was on the disk.
+    pub disk: SimDisk,
+    /// What of that counts.
+    pub ledger: HostLedger,
+    /// Whose folder it is.
+    pub incarnation: Incarnation,
+    /// The number of the process.
+    pub start_number: u64,
+}
+
+/// What a server has forgotten.
+pub struct Amnesia {
+    /// What the processes that run on what is left have drawn.
+    pub draws: BTreeSet<u64>,
+    /// The folder that has promised what is forgotten.
+    pub incarnation: Incarnation,
+}
+
 /// A server, running or not.
 #[derive(Default)]
 pub struct Host {
@@ -137,6 +158,10 @@ pub struct Host {
     pub is_rotten: bool,
     /// Its state was altered: it is not what the log makes, and need not be.
     pub is_altered: bool,
+    /// What its folder was when its present process began.
+    pub copy: Option<FolderCopy>,
+    /// Processes behind this one, and the incarnations that have promised before it, have forgotten something.
+    pub amnesia: Option<Amnesia>,
     /// It does not come back, or only with an empty folder: the others go on without it.
     pub is_lost: bool,
     /// It does not come back.

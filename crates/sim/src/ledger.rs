@@ -109,7 +109,7 @@ impl LogModel {
 }
 
 /// One write that was handed to a disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Written {
     write: WriteId,
     reset_to: Option<(Position, Chain)>,
@@ -118,7 +118,7 @@ struct Written {
 }
 
 /// What one server has written.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HostLedger {
     /// Its log as it wrote it.
     pub log: LogModel,
@@ -189,6 +189,12 @@ impl Ledger {
     pub fn wiped(&mut self, host: HostIndex) {
         let ledger = &mut self.hosts[host];
         *ledger = HostLedger { lost_log: std::mem::take(&mut ledger.durable_log), ..HostLedger::default() };
+    }
+
+    /// The folder of a server is what it was at this time, and what it wrote since is lost.
+    pub fn put_back(&mut self, host: HostIndex, was: HostLedger) {
+        let ledger = &mut self.hosts[host];
+        *ledger = HostLedger { lost_log: std::mem::take(&mut ledger.durable_log), ..was };
     }
 
     /// A server starts from this: it must be what is durable, and then possibly the first of what was written

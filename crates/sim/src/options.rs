@@ -19,6 +19,8 @@ pub const NO_SNAPSHOTS: u64 = 1 << 40;
 const FAULTS_LAST_MIN: u64 = 27;
 
 /// Makes a stream of chance of its own.
+/// Likewise, of older copies of folders.
+const COPIES: u64 = 0x636f_7069_6573;
 const CHECKS: u64 = 0x6368_6563_6b73;
 /// The same for servers that are told to stop.
 const LEAVES: u64 = 0x6c65_6176_6573;
@@ -177,6 +179,10 @@ pub struct FaultOptions {
     /// The folder of a server is lost, at most of a minority: it comes back with an empty one, and must not vote.
     #[serde(with = "duration::or_off")]
     pub wipe: Option<Micros>,
+    /// The folder of a server is put back to what it was at the beginning of its present process, at most of a minority, and only
+    /// where all the others have stored that process: it has forgotten what it promised since, and must not take part.
+    #[serde(with = "duration::or_off", default)]
+    pub put_back: Option<Micros>,
     /// Servers that do not come back when the faults end, at most a minority: the others serve without them.
     pub lost: u64,
     /// A server that wakes takes what clients said before what servers said, with this probability: between two
@@ -286,6 +292,8 @@ impl Options {
         if !calm {
             // From a stream of its own: what other seeds draw stays as it was.
             options.limit_memory(&mut Prng::new(prng.clone().draw()));
+            let mut copies = Prng::new(prng.clone().draw() ^ COPIES);
+            options.faults.put_back = every(&mut copies, 0.8, 10 * SECOND, 3 * SECOND);
             let leaves = &mut Prng::new(prng.clone().draw() ^ LEAVES);
             options.faults.leave = every(leaves, 0.7, 6 * SECOND, SECOND);
         }
@@ -428,6 +436,7 @@ impl FaultOptions {
             crash_again: mood(prng, 0.6, 0.1, 0.5),
             sync_failure: seldom(prng, 8 * SECOND, SECOND),
             wipe: seldom(prng, 12 * SECOND, 3 * SECOND),
+            put_back: None,
             lost: if prng.chance(0.85) { 0 } else { prng.between(0, nodes / 2) },
             clients_first: sometimes(prng, 0.7, 0.5),
             flags: Flags::swarm(prng),

@@ -18,7 +18,7 @@ impl Said<'_> {
     pub(crate) fn is_routine(&self) -> bool {
         matches!(
             self.0,
-            PeerMessage::Started
+            PeerMessage::Started { .. }
                 | PeerMessage::Raft(Message {
                     body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. },
                     ..
@@ -34,7 +34,8 @@ impl fmt::Display for Said<'_> {
                 write!(f, "@{term} ")?;
                 raft(f, body)
             }
-            PeerMessage::Started => f.write_str("started"),
+            PeerMessage::Started { .. } => f.write_str("started"),
+            PeerMessage::Introduce => f.write_str("which start is that?"),
             PeerMessage::Forward { items } => write!(f, "forward {} bytes", items.len()),
             PeerMessage::ReadIndex { start, counter } => write!(f, "read index? {start}.{counter}"),
             PeerMessage::ReadIndexReply { start, counter, index } => {

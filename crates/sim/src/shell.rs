@@ -8,12 +8,13 @@ use quorate_raft::Role;
 use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
 use quorate_replica::wire::{self, PeerEnvelope};
-use quorate_storage::{ClusterId, Folder, FolderConfig, Incarnation, SnapshotReader};
+use quorate_storage::identity::IDENTITY_FILE;
+use quorate_storage::{ClusterId, Folder, FolderConfig, Identity, Incarnation, SnapshotReader};
 
 use crate::chronicle::Kind;
 use crate::effects::Effects;
-use crate::host::{Process, host_of, node_id};
-use crate::invariants::{View, Violation, answered, false_alarm};
+use crate::host::{FolderCopy, Host, Process, host_of, node_id};
+use crate::invariants::{View, Violation, amnesia, answered, false_alarm};
 use crate::network::{Flight, HostIndex};
 use crate::options::{HostOptions, SLOW_WAKE_MAX};
 use crate::said::Said;
@@ -45,6 +46,7 @@ impl World {
             Ok(())
         };
         let disk = Arc::new(self.hosts[host].disk.clone());
+        let identity_before = self.hosts[host].disk.content(IDENTITY_FILE);
         let folder = match Folder::open_loading(disk, &config, &mut load, &mut |_, _| {}) {
             Ok(folder) => folder,
             Err(error) if self.hosts[host].is_rotten && error.is_refusal() => {
@@ -63,6 +65,7 @@ impl World {
         ));
         let now_ms = self.hosts[host].clock.now_ms(self.now());
         let config = self.config(host);
+        self.keep_copy(host, &folder.identity, identity_before);
         let Folder { identity, starts, wal, restored, snapshot: _, lock } = folder;
         let disk = Arc::new(self.hosts[host].disk.clone());
         let keeper = Keeper::new(disk, config.seed);
@@ -101,6 +104,20 @@ impl World {
         self.perform(host, actions)
     }
 
+    /// Keeps what the folder is now, but for the start that was just counted.
+    fn keep_copy(&mut self, host: HostIndex, identity: &Identity, before: Option<Vec<u8>>) {
+        let Host { disk, copy, is_rotten, is_lost, .. } = &mut self.hosts[host];
+        *copy = None;
+        if before.is_none() || *is_rotten || *is_lost || identity.cluster().is_none() {
+            return;
+        }
+        let image = disk.durable_image();
+        image.plant(IDENTITY_FILE, before);
+        let ledger = self.invariants.ledger.host(host).clone();
+        let (incarnation, start_number) = (identity.incarnation, identity.start_number);
+        *copy = Some(FolderCopy { disk: image, ledger, incarnation, start_number });
+    }
+
     fn config(&mut self, host: HostIndex) -> Config {
         self.starts += 1;
         let members = (0..self.hosts.len()).map(node_id).collect();
@@ -134,9 +151,13 @@ impl World {
 
     /// The folder that a server is started on.
     fn folder_config(&mut self, host: HostIndex) -> FolderConfig {
+        let draw = self.chance.hosts.draw();
+        if let Some(amnesia) = &mut self.hosts[host].amnesia {
+            amnesia.draws.insert(draw);
+        }
         FolderConfig {
             node: node_id(host),
-            fresh_incarnation: Incarnation(self.chance.hosts.draw()),
+            fresh_incarnation: Incarnation(draw),
             segment_bytes: self.options.host.segment_bytes,
             tail_bytes: self.options.host.log_tail_bytes,
         }
@@ -402,6 +423,8 @@ impl World {
 
     /// All properties, as far as this server's step can have touched them.
     fn check(&mut self, host: HostIndex) -> Result<(), Violation> {
+        let known = amnesia::look(&mut self.hosts, host)?;
+        amnesia::check(&self.hosts, host, &known)?;
         let Some(process) = &self.hosts[host].process else { return Ok(()) };
         let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
             return Ok(());

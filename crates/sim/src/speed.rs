@@ -104,6 +104,7 @@ fn faults() -> FaultOptions {
         crash_again: 0.1,
         sync_failure: None,
         wipe: None,
+        put_back: None,
         lost: 0,
         clients_first: 0.0,
         flags: Flags::default(),

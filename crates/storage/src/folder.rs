@@ -21,7 +21,8 @@ use crate::wal::{IfMissing, OpenError, Wal, WalConfig};
 pub struct FolderConfig {
     /// The node that is started on it.
     pub node: NodeId,
-    /// The incarnation it gets if it is empty: drawn at random by the caller, for every start anew.
+    /// Drawn at random by the caller, for every start anew: the incarnation of the folder if it is empty, and what names this
+    /// start.
     pub fresh_incarnation: Incarnation,
     /// See [`WalConfig::segment_bytes`].
     pub segment_bytes: u64,
@@ -181,6 +182,7 @@ impl Folder {
         let snapshot = snapshot::newest(&*disk, &identity, load, &mut |bytes| progress(bytes, total))?;
         check_origin(&identity, snapshot.is_some())?;
         done += snapshot.as_ref().map_or(0, SnapshotFile::bytes);
+        let draw = config.fresh_incarnation.0;
         let config = WalConfig {
             owner: identity.incarnation,
             segment_bytes: config.segment_bytes,
@@ -197,7 +199,7 @@ impl Folder {
         survivor::clean(&*names)?;
         // Last, so that a refusal has changed nothing; and synced before this start says its first word: a number that a
         // power cut takes back would be given twice.
-        let identity = identity.started();
+        let identity = identity.started(draw);
         identity::store_started(&*names, &identity)?;
         Ok(Self { identity, starts, wal, restored, snapshot, lock })
     }

@@ -16,6 +16,8 @@
 //! | 40 | 16 | cluster id, zeros = not founded |
 //! | 56 | 8 | start number |
 //! | 64 | 16 each | founding members in ascending order: node id, incarnation |
+//! | … | 8 | number of draws |
+//! | … | 8 each | what the latest starts have drawn, the newest first |
 //! | … | 40 | where the folder was restored from a backup, as the length says: the [`Origin`] |
 //!
 //! Formats 1 and 2 are read still, and never written: 1 has no origin, 2 has one, both have zeros in the place of the start
@@ -29,6 +31,7 @@ use quorate_raft::NodeId;
 use crate::disk::{Disk, DiskError, read_file, rename_file, replace_file};
 use crate::origin::Origin;
 use crate::sabotage::Bug;
+use crate::starts::Start;
 
 /// The name of the identity file in the data folder.
 pub const IDENTITY_FILE: &str = "identity";
@@ -42,6 +45,9 @@ const FORMAT_RESTORED: u32 = 2;
 const IDENTITY_FORMAT: u32 = 3;
 /// Founding members at most: 7 are the largest cluster, the rest is room.
 pub const MEMBERS_MAX: usize = 64;
+
+/// Draws of starts that are remembered at most.
+pub const DRAWS_MAX: usize = 32;
 
 const MAGIC: &[u8; 8] = b"QRTIDENT";
 const FIXED_BYTES: usize = 64;
@@ -131,18 +137,27 @@ pub struct Identity {
     /// How many processes were started on this folder: raised, and synced, before one says anything to anybody. Whoever has
     /// heard a later start knows an older copy of the folder by it.
     pub start_number: u64,
+    /// What these processes have drawn, the newest first, as many as [`DRAWS_MAX`]: whoever has heard one of them knows by it
+    /// whether this folder goes on from what it was then.
+    pub draws: Vec<u64>,
 }
 
 impl Identity {
     /// A new folder's identity, not founded.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        Self { node, incarnation, founding: Vec::new(), origin: None, start_number: 0 }
+        Self { node, incarnation, founding: Vec::new(), origin: None, start_number: 0, draws: Vec::new() }
     }
 
-    /// The same folder, as a process finds it that is started on it now.
+    /// The same folder, as a process finds it that is started on it now, and has drawn this number.
     #[must_use]
-    pub fn started(&self) -> Self {
-        Self { start_number: self.start_number.saturating_add(1), ..self.clone() }
+    pub fn started(&self, draw: u64) -> Self {
+        let draws = std::iter::once(draw).chain(self.draws.iter().copied()).take(DRAWS_MAX).collect();
+        Self { start_number: self.start_number.saturating_add(1), draws, ..self.clone() }
+    }
+
+    /// The latest process on this folder.
+    pub fn start(&self) -> Start {
+        Start { number: self.start_number, draw: self.draws.first().copied().unwrap_or_default() }
     }
 
     /// The same node in a cluster that these members have founded without this folder.
@@ -268,7 +283,7 @@ pub(crate) fn store_started(disk: &dyn Disk, identity: &Identity) -> Result<(), 
 /// The bytes of the file.
 pub(crate) fn encode(identity: &Identity) -> Vec<u8> {
     let members = u32::try_from(identity.founding.len()).expect("at most MEMBERS_MAX");
-    let length = length(identity.founding.len(), identity.origin.is_some());
+    let length = length(identity.founding.len(), Some(identity.draws.len()), identity.origin.is_some());
     let length = u32::try_from(length).expect("at most MEMBERS_MAX");
     let cluster = identity.cluster().map_or(0, ClusterId::get);
     let mut bytes = Vec::with_capacity(length as usize);
@@ -285,6 +300,8 @@ pub(crate) fn encode(identity: &Identity) -> Vec<u8> {
         bytes.extend_from_slice(&member.id.get().to_le_bytes());
         bytes.extend_from_slice(&member.incarnation.0.to_le_bytes());
     }
+    bytes.extend_from_slice(&(identity.draws.len() as u64).to_le_bytes());
+    identity.draws.iter().for_each(|draw| bytes.extend_from_slice(&draw.to_le_bytes()));
     if let Some(origin) = identity.origin {
         bytes.extend_from_slice(&origin.to_bytes());
     }
@@ -293,9 +310,10 @@ pub(crate) fn encode(identity: &Identity) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of the file.
-fn length(members: usize, is_restored: bool) -> usize {
-    FIXED_BYTES + members * MEMBER_BYTES + if is_restored { Origin::BYTES } else { 0 }
+/// Bytes of the file; formats 1 and 2 know no draws.
+fn length(members: usize, draws: Option<usize>, is_restored: bool) -> usize {
+    let draws = draws.map_or(0, |draws| 8 + draws * 8);
+    FIXED_BYTES + members * MEMBER_BYTES + draws + if is_restored { Origin::BYTES } else { 0 }
 }
 
 /// What they say.
@@ -315,12 +333,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
         return Err(IdentityError::NewerFormat { found: format });
     }
     let count = u32_at(bytes, 20) as usize;
+    let draws_at = FIXED_BYTES + count.min(MEMBERS_MAX) * MEMBER_BYTES;
+    let draws = match bytes.get(draws_at..draws_at + 8) {
+        Some(number) if format == IDENTITY_FORMAT => Some(u64_at(number, 0).min(DRAWS_MAX as u64) as usize),
+        Some(_) | None => None,
+    };
     let is_restored = match format {
         FORMAT_EMPTY => false,
         FORMAT_RESTORED => true,
-        _ => count <= MEMBERS_MAX && bytes.len() == length(count, true),
+        _ => bytes.len() == length(count.min(MEMBERS_MAX), draws, true),
     };
-    let length = length(count.min(MEMBERS_MAX), is_restored);
+    let length = length(count.min(MEMBERS_MAX), draws, is_restored);
     if format == 0 || count > MEMBERS_MAX || bytes.len() != length || u32_at(bytes, 16) as usize != length {
         return Err(damaged("its length is wrong"));
     }
@@ -340,7 +363,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
     };
     let start_number = if format < IDENTITY_FORMAT { 0 } else { u64_at(bytes, 56) };
     let incarnation = Incarnation(u64_at(bytes, 32));
-    let identity = Identity { node, incarnation, founding, origin, start_number };
+    let draws = bytes[draws_at..].chunks_exact(8).skip(1).take(draws.unwrap_or(0));
+    let draws = draws.map(|draw| u64_at(draw, 0)).collect();
+    let identity = Identity { node, incarnation, founding, origin, start_number, draws };
     let founding = &identity.founding;
     let may_have_joined = format == IDENTITY_FORMAT && identity.origin.is_none();
     let is_right = may_have_joined || identity.is_among(founding);

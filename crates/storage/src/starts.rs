@@ -98,6 +98,20 @@ impl Starts {
         }
     }
 
+    /// Whether a later start of a folder may go on from the one that was heard of it: by what the starts before it have drawn, the
+    /// newest first. `None` where they do not reach back so far, and nothing can be said.
+    pub fn goes_on(
+        &self,
+        (node, incarnation): (NodeId, Incarnation),
+        start: Start,
+        earlier: &[u64],
+    ) -> Option<bool> {
+        let Some(known) = self.get(node, incarnation) else { return Some(true) };
+        let between = start.number.checked_sub(known.number)?.checked_sub(1)?;
+        let draw = earlier.get(usize::try_from(between).ok()?)?;
+        Some(*draw == known.draw)
+    }
+
     /// The highest that was heard of this folder.
     pub fn get(&self, node: NodeId, incarnation: Incarnation) -> Option<Start> {
         self.highest.get(&(node, incarnation)).copied()

@@ -6,7 +6,7 @@ use quorate_storage::starts::Verdict;
 use quorate_storage::{Incarnation, Start, Starts};
 
 use crate::sabotage::Bug;
-use crate::wire::{PeerEnvelope, fields_bytes};
+use crate::wire::{PeerEnvelope, PeerMessage, fields_bytes};
 
 /// Messages of new starts that wait to be believed. Past it they are dropped, as any message may be.
 const WAITING_MESSAGES_MAX: usize = 1_024;
@@ -31,6 +31,8 @@ pub(super) enum Heard {
     Waits(Option<Starts>),
     /// It is dropped.
     Dropped,
+    /// Its sender is to say first which starts were before it.
+    Unknown,
     /// Its sender runs on an older copy of its folder.
     Outdated {
         /// The later start that was heard of the folder.
@@ -50,16 +52,28 @@ impl Hearing {
         counts: impl Fn(NodeId, Incarnation) -> bool,
     ) -> Heard {
         let (node, incarnation, start) = (envelope.from, envelope.incarnation, envelope.start);
-        if Bug::TakesOlderFolders.is_put_back() {
-            return Heard::Taken(envelope);
-        }
         // What is on its way to the disk was heard as well: it is only not believed yet.
         let newest = self.storing.as_ref().unwrap_or(&self.stored);
         if let Verdict::Outdated { known } = newest.judge(node, incarnation, start) {
+            if Bug::TakesOlderFolders.is_put_back() {
+                return Heard::Taken(envelope);
+            }
             return Heard::Outdated { known };
         }
         if self.stored.judge(node, incarnation, start) == Verdict::Known {
             return Heard::Taken(envelope);
+        }
+        // A higher number alone says nothing: an older copy that is started again and again has one, some time.
+        let folder = (node, incarnation);
+        let goes_on = match &envelope.message {
+            PeerMessage::Started { earlier } => newest.goes_on(folder, start, earlier).unwrap_or(true),
+            _ if newest.get(node, incarnation).is_none() || newest.get(node, incarnation) == Some(start) => {
+                true
+            }
+            _ => return Heard::Unknown,
+        };
+        if let (false, Some(known)) = (goes_on, newest.get(node, incarnation)) {
+            return Heard::Outdated { known };
         }
         let bytes = fields_bytes(&envelope.message);
         let has_room = self.waiting.is_empty()
@@ -98,7 +112,6 @@ impl Hearing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::PeerMessage;
 
     fn said(number: u64, draw: u64) -> PeerEnvelope {
         PeerEnvelope {
@@ -111,16 +124,31 @@ mod tests {
         }
     }
 
+    fn introduced(number: u64, draw: u64, earlier: &[u64]) -> PeerEnvelope {
+        PeerEnvelope { message: PeerMessage::Started { earlier: earlier.to_vec() }, ..said(number, draw) }
+    }
+
     fn hear(hearing: &mut Hearing, envelope: PeerEnvelope) -> Heard {
         hearing.hear(envelope, |_, _| true)
+    }
+
+    /// One that has heard and stored start 1, which has drawn 7.
+    fn after_first() -> Hearing {
+        let mut hearing = Hearing::default();
+        assert!(matches!(hear(&mut hearing, said(1, 7)), Heard::Waits(Some(starts)) if starts.len() == 1));
+        assert_eq!(hearing.stored_now().len(), 1);
+        hearing
     }
 
     #[test]
     fn a_new_start_is_believed_when_it_is_stored_and_not_before() {
         let mut hearing = Hearing::default();
-        assert!(matches!(hear(&mut hearing, said(1, 7)), Heard::Waits(Some(starts)) if starts.len() == 1));
+        assert!(matches!(hear(&mut hearing, said(1, 7)), Heard::Waits(Some(_))));
         assert!(matches!(hear(&mut hearing, said(1, 7)), Heard::Waits(None)));
-        assert!(matches!(hear(&mut hearing, said(2, 8)), Heard::Waits(None)), "later than what is stored");
+        assert!(
+            matches!(hear(&mut hearing, introduced(2, 8, &[7])), Heard::Waits(None)),
+            "later than what is stored"
+        );
         let waiting = hearing.stored_now();
         assert_eq!(waiting.len(), 3);
         let mut again = waiting.into_iter().map(|envelope| hear(&mut hearing, envelope));
@@ -133,12 +161,26 @@ mod tests {
             hear(&mut hearing, said(1, 7)),
             Heard::Outdated { known: Start { number: 2, draw: 8 } }
         ));
-        assert_eq!(hearing.stored_now().len(), 1);
+        assert!(matches!(hear(&mut hearing, said(2, 8)), Heard::Waits(None)));
+        assert_eq!(hearing.stored_now().len(), 2);
         assert!(
             matches!(hear(&mut hearing, said(2, 9)), Heard::Outdated { .. }),
             "the same number, another process"
         );
         assert!(matches!(hear(&mut hearing, said(2, 8)), Heard::Taken(_)));
+    }
+
+    /// A copy that was taken in start 0 and is started again and again has a higher number than the original, some time.
+    #[test]
+    fn a_later_number_of_an_older_copy_is_outdated_as_well() {
+        let mut hearing = after_first();
+        assert!(
+            matches!(hear(&mut hearing, said(2, 9)), Heard::Unknown),
+            "it does not say what was before it"
+        );
+        assert!(matches!(hear(&mut hearing, introduced(2, 9, &[8])), Heard::Outdated { .. }));
+        assert!(matches!(hear(&mut hearing, introduced(4, 9, &[1, 2, 3])), Heard::Outdated { .. }));
+        assert!(matches!(hear(&mut hearing, introduced(4, 9, &[1, 2, 7])), Heard::Waits(Some(_))));
     }
 
     #[test]

@@ -30,9 +30,15 @@ impl Replica {
             PeerMessage::Welcome { incarnation, founders } => {
                 self.on_welcome(cluster, incarnation, &founders)
             }
+            PeerMessage::Introduce if is_ours => {
+                let message = self.introduction();
+                self.outbox.send(from, message);
+            }
             PeerMessage::Outdated { start, known } if is_ours => self.on_outdated(from, start, known),
             PeerMessage::Removed { incarnation, index } if is_ours => self.on_removed(incarnation, index),
-            PeerMessage::Outdated { .. } | PeerMessage::Removed { .. } => self.dropped_messages += 1,
+            PeerMessage::Introduce | PeerMessage::Outdated { .. } | PeerMessage::Removed { .. } => {
+                self.dropped_messages += 1
+            }
             PeerMessage::Founding { origin, seen } if !matches!(self.stage, Stage::Member(_)) => {
                 self.on_founding((from, incarnation), origin, seen);
             }
@@ -68,6 +74,8 @@ impl Replica {
                 }
             }
             Heard::Dropped => self.dropped_messages += 1,
+            // It is dropped, as any message may be.
+            Heard::Unknown => self.outbox.send(from, PeerMessage::Introduce),
             Heard::Outdated { known } => {
                 self.dropped_messages += 1;
                 self.outbox.send(from, PeerMessage::Outdated { start, known });
@@ -80,12 +88,14 @@ impl Replica {
     /// latest membership names: no other has promised what is asked of it.
     fn take(&mut self, envelope: PeerEnvelope) {
         let PeerEnvelope { from, incarnation, message, .. } = envelope;
+        #[cfg(feature = "sabotage")]
+        let envelope_start = envelope.start;
         let is_named = self.known_incarnation(from) == Some(incarnation);
         if let PeerMessage::Founding { origin, seen } = message {
             self.on_founding((from, incarnation), origin, seen);
             return;
         }
-        if !is_named && message == PeerMessage::Started {
+        if !is_named && matches!(message, PeerMessage::Started { .. }) {
             self.tell_removed(from, incarnation);
             return;
         }
@@ -93,14 +103,25 @@ impl Replica {
             self.dropped_messages += 1;
             return;
         }
+        #[cfg(feature = "sabotage")]
+        if matches!(message, PeerMessage::Raft(_)) && !asks(&message) {
+            self.counted.push((from, incarnation, envelope_start));
+        }
         self.with_member(|member, out| member.receive(from, message, out));
+    }
+
+    /// Whose answers of consensus were counted since this was asked last: the judges of a test know who has forgotten what.
+    #[cfg(feature = "sabotage")]
+    pub fn take_counted(&mut self) -> Vec<(NodeId, Incarnation, Start)> {
+        std::mem::take(&mut self.counted)
     }
 
     /// The way to another server works again.
     pub(super) fn link_up(&mut self, node: NodeId) {
         if let Stage::Member(member) = &mut self.stage {
             member.link_up(node);
-            self.outbox.send(node, PeerMessage::Started);
+            let message = self.introduction();
+            self.outbox.send(node, message);
         }
     }
 
@@ -109,8 +130,14 @@ impl Replica {
     pub(super) fn tell_start(&mut self) {
         let Stage::Member(member) = &self.stage else { return };
         for to in member.node().membership().others(self.config.id) {
-            self.outbox.send(to, PeerMessage::Started);
+            let message = self.introduction();
+            self.outbox.send(to, message);
         }
+    }
+
+    /// Which start of its folder this is, and which were before it.
+    fn introduction(&self) -> PeerMessage {
+        PeerMessage::Started { earlier: self.identity.draws.iter().skip(1).copied().collect() }
     }
 
     /// The folder that this server's latest membership names under an id.
@@ -222,7 +249,8 @@ fn asks(message: &PeerMessage) -> bool {
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. }
         | PeerMessage::Outdated { .. }
-        | PeerMessage::Started
+        | PeerMessage::Started { .. }
+        | PeerMessage::Introduce
         | PeerMessage::Announce { .. }
         | PeerMessage::Welcome { .. }
         | PeerMessage::Unknown { .. }

@@ -7,14 +7,16 @@
 //! | 50 | refused | incarnation refused (8), incarnation known (8) |
 //! | 51 | founding, restored | origin (40: cluster id, term, index, digest), then as 48 |
 //! | 52 | outdated | start refused (16), start known (16) |
-//! | 53 | started | |
+//! | 53 | started | number of draws (4), each (8) |
 //! | 54 | announce | id (8), incarnation (8), length of the address (1), the address |
 //! | 55 | welcome | incarnation (8), founding members as in 48 |
 //! | 56 | unknown | incarnation (8) |
 //! | 57 | removed | incarnation (8), index of the membership (8) |
+//! | 58 | introduce | |
 
 use bytes::{BufMut, BytesMut};
 use quorate_raft::{Index, NodeId};
+use quorate_storage::identity::DRAWS_MAX;
 use quorate_storage::{Incarnation, Origin, Start};
 
 use super::{PeerMessage, parse_node};
@@ -33,6 +35,7 @@ const ANNOUNCE: u8 = 54;
 const WELCOME: u8 = 55;
 const UNKNOWN: u8 = 56;
 const REMOVED: u8 = 57;
+const INTRODUCE: u8 = 58;
 
 /// Writes one of these messages.
 pub(super) fn encode(message: &PeerMessage, out: &mut BytesMut) {
@@ -54,7 +57,12 @@ pub(super) fn encode(message: &PeerMessage, out: &mut BytesMut) {
         PeerMessage::Outdated { start, known } => {
             numbers(OUTDATED, &[start.number, start.draw, known.number, known.draw], out);
         }
-        PeerMessage::Started => out.put_u8(STARTED),
+        PeerMessage::Started { earlier } => {
+            out.put_u8(STARTED);
+            out.put_u32_le(u32::try_from(earlier.len()).expect("at most DRAWS_MAX"));
+            earlier.iter().for_each(|draw| out.put_u64_le(*draw));
+        }
+        PeerMessage::Introduce => out.put_u8(INTRODUCE),
         PeerMessage::Announce { id, incarnation, address } => {
             numbers(ANNOUNCE, &[id.get(), incarnation.0], out);
             out.put_u8(u8::try_from(address.len()).expect("an address within its limit"));
@@ -109,7 +117,15 @@ pub(super) fn parse(kind: u8, reader: &mut Reader) -> Result<PeerMessage, Malfor
             PeerMessage::Refused { incarnation, known }
         }
         OUTDATED => PeerMessage::Outdated { start: parse_start(reader)?, known: parse_start(reader)? },
-        STARTED => PeerMessage::Started,
+        STARTED => {
+            let count = reader.u32()? as usize;
+            if count > DRAWS_MAX {
+                return Err(Malformed("more starts than a folder remembers"));
+            }
+            let earlier: Result<Vec<u64>, Malformed> = (0..count).map(|_| reader.u64()).collect();
+            PeerMessage::Started { earlier: earlier? }
+        }
+        INTRODUCE => PeerMessage::Introduce,
         ANNOUNCE => {
             let (id, incarnation) = (parse_node(reader)?, parse_incarnation(reader)?);
             let length = usize::from(reader.u8()?);

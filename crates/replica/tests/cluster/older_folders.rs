@@ -75,7 +75,7 @@ fn nothing_that_an_older_folder_says_is_taken() {
     cluster.servers.remove(&node);
     let term = |cluster: &Cluster, node: NodeId| cluster.servers[&node].replica.raft().unwrap().term();
     let before = term(&cluster, other);
-    let (identity, start) = (older.0.started(), Start { number: older.0.start_number + 1, draw: 77 });
+    let (identity, start) = (older.0.started(77), older.0.started(77).start());
     let (from, incarnation) = (node, identity.incarnation);
     let body =
         Body::Vote { last: cluster.servers[&leader].replica.raft().unwrap().last(), is_transfer: true };
@@ -100,7 +100,15 @@ fn a_new_start_is_stored_before_its_first_word_is_taken() {
     let leader = cluster.leader();
     let node = (1..=3).map(id).find(|node| *node != leader).unwrap();
     let identity = cluster.servers[&node].identity.clone();
-    let start = Start { number: identity.start_number + 1, draw: 77 };
+    let start = identity.started(77).start();
+    let introduced = PeerEnvelope {
+        cluster: identity.cluster(),
+        from: node,
+        to: leader,
+        incarnation: identity.incarnation,
+        start,
+        message: PeerMessage::Started { earlier: identity.draws.clone() },
+    };
     let term = cluster.servers[&leader].replica.raft().unwrap().term();
     let said = |term: u64| {
         let message =
@@ -109,7 +117,10 @@ fn a_new_start_is_stored_before_its_first_word_is_taken() {
         Event::Peer(PeerEnvelope { cluster, from: node, to: leader, incarnation, start, message })
     };
     let replica = &mut cluster.servers.get_mut(&leader).unwrap().replica;
-    let actions = replica.step(cluster.now_ms, &mut vec![said(term.0 + 3)]);
+    let asked = replica.step(cluster.now_ms, &mut vec![said(term.0 + 3)]);
+    assert!(asked.send.iter().any(|envelope| envelope.message == PeerMessage::Introduce));
+    assert_eq!(asked.store_starts, None, "which start that is, is to be said first");
+    let actions = replica.step(cluster.now_ms, &mut vec![Event::Peer(introduced), said(term.0 + 3)]);
     let stored = actions.store_starts.expect("it is to be stored");
     assert_eq!(stored.get(node, identity.incarnation), Some(start));
     assert_eq!(replica.raft().unwrap().term(), term, "not taken yet");
@@ -119,6 +130,24 @@ fn a_new_start_is_stored_before_its_first_word_is_taken() {
 }
 
 /// What the disk has lost with a crash before it was synced, the next process hears anew.
+#[test]
+fn an_older_copy_is_known_however_often_it_is_started() {
+    let mut cluster = founded(3);
+    cluster.run(10);
+    let older = copy(&cluster, id(3));
+    let own = copy(&cluster, id(3));
+    put_back(&mut cluster, id(3), own);
+    cluster.run(200);
+    let (mut identity, log, heard) = older;
+    for draw in 900..905 {
+        // Nobody hears of these: a crash takes each before it speaks.
+        identity = identity.started(draw);
+    }
+    put_back(&mut cluster, id(3), (identity, log, heard));
+    cluster.run(200);
+    assert!(refusal(&cluster, id(3)).is_some_and(|why| why.contains("an older copy")));
+}
+
 #[test]
 fn a_message_of_an_earlier_process_says_nothing_of_this_one() {
     let mut cluster = founded(3);

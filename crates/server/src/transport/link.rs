@@ -221,7 +221,8 @@ fn is_bulk(message: &PeerMessage) -> bool {
         | PeerMessage::Founded { .. }
         | PeerMessage::Refused { .. }
         | PeerMessage::Outdated { .. }
-        | PeerMessage::Started
+        | PeerMessage::Started { .. }
+        | PeerMessage::Introduce
         | PeerMessage::Announce { .. }
         | PeerMessage::Welcome { .. }
         | PeerMessage::Unknown { .. }

@@ -12,10 +12,12 @@
 //! | `promise` | no vote or acknowledgement leaves before what it promises is durable, and nobody speaks in a term that it could forget (thesis §3.8) |
 //! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
 //! | `replicated_time` | never ahead of a majority's clocks |
+//! | `amnesia` | nobody who has forgotten what it promised helps a majority, and nobody else is refused |
 //! | `answered` | every request is answered, if only with "unknown" |
 //! | `exactly_once` | every token appended is there once at most, and once if it was acknowledged (thesis §6.3) |
 //! | `connection_order` | commands of a connection take effect in the order sent, reads among them |
 
+pub mod amnesia;
 pub mod answered;
 pub mod committed;
 pub mod connection_order;

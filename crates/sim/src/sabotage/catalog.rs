@@ -196,6 +196,18 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::wiped_folders,
     },
     Sabotage {
+        name: "older-folder-votes",
+        about: "a server on an older copy of its folder votes",
+        bug: Bug::Replica(replica::TakesOlderFolders),
+        weather: weather::older_folders,
+    },
+    Sabotage {
+        name: "start-not-synced",
+        about: "a start speaks before it is counted on the disk",
+        bug: Bug::Log(log::CountsStartsUnsynced),
+        weather: weather::power_cuts,
+    },
+    Sabotage {
         name: "segment-not-synced",
         about: "a segment is left for the next without its sync",
         bug: Bug::Log(log::RotatesWithoutSync),

@@ -188,6 +188,12 @@ pub(super) fn wiped_folders(options: &mut Options, prng: &mut Prng) {
     options.faults.wipe = Some(prng.between(500, 2_000) * MS);
 }
 
+/// A minority of the servers start on older copies of their folders.
+pub(super) fn older_folders(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults.put_back = Some(prng.between(500, 2_000) * MS);
+}
+
 /// Servers are told to stop, the leader mostly.
 pub(super) fn leaving(options: &mut Options, prng: &mut Prng) {
     light(options, prng);

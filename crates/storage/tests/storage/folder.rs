@@ -54,7 +54,7 @@ fn refusal(disk: &SimDisk, id: u64, expected: &Expect) {
 fn a_folder_keeps_what_it_is() {
     let disk = SimDisk::new();
     let folder = open(&disk, 1, 11).unwrap();
-    assert_eq!(folder.identity, Identity::new(node(1), Incarnation(11)).started());
+    assert_eq!(folder.identity, Identity::new(node(1), Incarnation(11)).started(11));
     drop(folder);
     disk.crash_power(0);
     // The incarnation is the folder's, not the start's; the start is counted, and a power cut does not take it back.
@@ -360,11 +360,12 @@ fn making_and_founding_survive_a_crash_at_each_operation() {
                 let folder =
                     open(&disk, 1, 3).unwrap_or_else(|error| panic!("{first} {second} {power}: {error}"));
                 if let Some(promised) = promised {
-                    let Identity { start_number, .. } = folder.identity;
+                    let Identity { start_number, ref draws, .. } = folder.identity;
+                    let draws = draws.clone();
                     assert!(start_number > promised.start_number, "{first} {second} {power}: given twice");
                     assert_eq!(
                         folder.identity,
-                        Identity { start_number, ..promised },
+                        Identity { start_number, draws, ..promised },
                         "{first} {second} {power}"
                     );
                 }
