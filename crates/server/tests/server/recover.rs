@@ -9,6 +9,7 @@ use quorate_resp::Frame;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::support::{Cluster, Plan, QUORATE, bulk, ok, run, text, wait_for};
 
 fn path(path: &Path) -> &str {
@@ -91,8 +92,16 @@ fn a_survivor_goes_on_alone_and_the_old_members_never_mix_with_it() {
     assert_eq!(other.call(&["GET", "side"]), bulk("old"));
     assert_eq!(cluster.server(2).client().call(&["GET", "side"]), bulk("old"));
 
-    // It is a folder as any other, with the old files and without.
+    // Started as it was before, with the others in --peers, it is the new cluster all the same.
     survivor.kill();
+    let survivor = cluster.plans[0].start();
+    survivor.serving();
+    assert_eq!(survivor.info("quorate_cluster"), new_cluster);
+    assert_eq!(survivor.client().call(&["GET", "side"]), bulk("new"));
+    assert_eq!(other.call(&["APPEND", "side", "er"]), Frame::Integer(5));
+
+    survivor.kill();
+    // It is a folder as any other, with the old files and without.
     let old_files = word(&said, "are kept as ").rsplit('/').next().unwrap().trim_end_matches(['*', ';']);
     let mut removed = 0;
     for file in std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().path()) {
@@ -102,9 +111,38 @@ fn a_survivor_goes_on_alone_and_the_old_members_never_mix_with_it() {
         }
     }
     assert!(removed >= 2, "identity and log, at least");
-    let survivor = alone(&cluster.plans[0]).start();
+    let plan = alone(&cluster.plans[0]);
+    let survivor = plan.start();
     survivor.serving();
     assert_eq!(survivor.client().call(&["GET", "side"]), bulk("new"));
+
+    // Two more, with empty folders and under the old ids, make three of it.
+    let folder = TempDir::new().unwrap();
+    let servers = format!("127.0.0.1:{}", plan.port);
+    let others: Vec<_> = [2, 3]
+        .map(|id| {
+            let (port, peer_port) = (free_port(), free_port());
+            let join = format!("127.0.0.1:{}", plan.peer_port);
+            let own = format!("127.0.0.1:{peer_port}");
+            let flags = ["--join", &join, "--peer-listen", &own].map(str::to_owned).to_vec();
+            let data = folder.path().join(id.to_string());
+            let server = Plan { id, port, peer_port, peers: String::new(), data, flags }.spawn();
+            let add = ["members", "add", &id.to_string(), &own, "--servers", &servers, "--timeout", "30s"];
+            let (status, out, notes) = run(&add, b"");
+            assert_eq!(status, 0, "{out}{notes}");
+            server
+        })
+        .into();
+    for server in &others {
+        server.serving();
+        assert_eq!(server.info("quorate_cluster"), new_cluster);
+        assert_eq!(server.client().call(&["GET", "side"]), bulk("new"));
+    }
+    survivor.kill();
+    wait_for("service without the survivor", || {
+        (others[0].client().call(&["SET", "side", "newer"]) == ok()).then_some(())
+    });
+    assert_eq!(others[1].client().call(&["GET", "side"]), bulk("newer"));
 }
 
 #[test]
