@@ -239,11 +239,11 @@ enum Stage {
         /// The conflict that was told last.
         told: Option<String>,
         /// What the log held, for the member to come.
-        restored: Restored,
+        restored: Box<Restored>,
         /// The state of the snapshot that the log goes on from.
         machine: Option<Box<Machine>>,
         /// The identity that is on its way to the disk.
-        storing: Option<Identity>,
+        storing: Option<Box<Identity>>,
     },
     /// It belongs to no cluster, and one is to take it in.
     Joining(Box<Joining>),
@@ -317,6 +317,7 @@ impl Replica {
         };
         let own = (config.id, identity.incarnation);
         let founding = Box::new(Founding::new(own, identity.origin, config.members.clone()));
+        let restored = Box::new(restored);
         let stage = Stage::Founding { founding, told: None, restored, machine, storing: None };
         let mut replica = Self {
             config,

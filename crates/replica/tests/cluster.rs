@@ -105,7 +105,8 @@ impl Cluster {
         machine: Option<Box<Machine>>,
     ) {
         self.starts += 1;
-        let identity = identity.started(self.starts);
+        let mut identity = identity;
+        identity = identity.started(self.starts);
         let node = identity.node;
         let start = identity.start();
         let heard = self.heard.entry(node).or_default().clone();

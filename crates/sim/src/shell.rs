@@ -9,7 +9,7 @@ use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
 use quorate_replica::wire::{self, PeerEnvelope};
 use quorate_storage::identity::IDENTITY_FILE;
-use quorate_storage::{ClusterId, Folder, FolderConfig, Identity, Incarnation, SnapshotReader};
+use quorate_storage::{ClusterId, Folder, FolderConfig, Identity, Incarnation, SnapshotReader, Starts};
 
 use crate::chronicle::Kind;
 use crate::effects::Effects;
@@ -326,18 +326,7 @@ impl World {
             let delay = self.sync_delay(host);
             self.inside_after(host, delay, Internal::IdentityDue);
         }
-        if let Some(starts) = store_starts {
-            let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
-            process.storing_starts = Some(starts);
-            let delay = self.sync_delay(host);
-            self.inside_after(host, delay, Internal::StartsDue);
-        }
-        if let Some(identity) = begin_anew {
-            let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
-            process.beginning = Some(identity);
-            let delay = self.sync_delay(host);
-            self.inside_after(host, delay, Internal::AnewDue);
-        }
+        self.store_soon(host, store_starts, begin_anew);
         // Here every server can reach every other by its id.
         let mut send = send;
         for envelope in announce {
@@ -363,6 +352,20 @@ impl World {
         }
         self.compact_later(host, compact)?;
         self.end_if_left(host, left)
+    }
+
+    /// What a server has to remember of others, and what its folder is to become, is on its way to the disk.
+    fn store_soon(&mut self, host: HostIndex, starts: Option<Starts>, anew: Option<Identity>) {
+        let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
+        let (has_starts, begins_anew) = (starts.is_some(), anew.is_some());
+        process.storing_starts = starts.or_else(|| process.storing_starts.take());
+        process.beginning = anew.or_else(|| process.beginning.take());
+        for (is_due, what) in [(has_starts, Internal::StartsDue), (begins_anew, Internal::AnewDue)] {
+            if is_due {
+                let delay = self.sync_delay(host);
+                self.inside_after(host, delay, what);
+            }
+        }
     }
 
     /// Messages leave a server.

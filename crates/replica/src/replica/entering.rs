@@ -141,7 +141,7 @@ impl Replica {
             && let Some(list) = founding.adopt(members)
         {
             let identity = self.identity.founded(&list);
-            *storing = Some(identity.clone());
+            *storing = Some(Box::new(identity.clone()));
             self.outbox.actions.store_identity = Some(identity);
         }
     }
@@ -191,7 +191,7 @@ impl Replica {
             }
             Stage::Founding { storing: None, restored, .. } => {
                 self.outbox.warn(why.clone());
-                let restored = std::mem::take(restored);
+                let restored = std::mem::take(&mut **restored);
                 self.stage = Stage::Joining(Box::new(Joining { why, restored, storing: None }));
             }
             Stage::Founding { storing: Some(_), .. } | Stage::Refused { .. } | Stage::Member(_) => {}
@@ -247,7 +247,7 @@ impl Replica {
             && let Some(list) = founding.agreed()
         {
             let identity = self.identity.founded(&list);
-            *storing = Some(identity.clone());
+            *storing = Some(Box::new(identity.clone()));
             self.outbox.actions.store_identity = Some(identity);
         }
     }
@@ -255,7 +255,7 @@ impl Replica {
     /// The founding list is durable: from here on this server may vote, if it is a voter.
     pub(super) fn identity_stored(&mut self) {
         let stored = match &mut self.stage {
-            Stage::Founding { storing, .. } => storing.take(),
+            Stage::Founding { storing, .. } => storing.take().map(|identity| *identity),
             Stage::Joining(joining) => joining.storing.take(),
             Stage::Refused { .. } | Stage::Member(_) => None,
         };
@@ -267,7 +267,7 @@ impl Replica {
 
     fn become_member(&mut self) {
         let (restored, machine) = match &mut self.stage {
-            Stage::Founding { restored, machine, .. } => (std::mem::take(restored), machine.take()),
+            Stage::Founding { restored, machine, .. } => (std::mem::take(&mut **restored), machine.take()),
             Stage::Joining(joining) => (std::mem::take(&mut joining.restored), None),
             Stage::Refused { .. } | Stage::Member(_) => return,
         };

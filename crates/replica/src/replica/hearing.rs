@@ -65,12 +65,12 @@ impl Hearing {
         }
         // A higher number alone says nothing: an older copy that is started again and again has one, some time.
         let folder = (node, incarnation);
-        let goes_on = match &envelope.message {
-            PeerMessage::Started { earlier } => newest.goes_on(folder, start, earlier).unwrap_or(true),
-            _ if newest.get(node, incarnation).is_none() || newest.get(node, incarnation) == Some(start) => {
-                true
-            }
-            _ => return Heard::Unknown,
+        let goes_on = if let PeerMessage::Started { earlier } = &envelope.message {
+            newest.goes_on(folder, start, earlier).unwrap_or(true)
+        } else if newest.get(node, incarnation).is_none_or(|known| known == start) {
+            true
+        } else {
+            return Heard::Unknown;
         };
         if let (false, Some(known)) = (goes_on, newest.get(node, incarnation)) {
             return Heard::Outdated { known };

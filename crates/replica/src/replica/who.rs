@@ -28,7 +28,7 @@ impl Replica {
             PeerMessage::Unknown { incarnation } => self.on_unknown(incarnation),
             PeerMessage::Founded { members } => self.on_founded(&members),
             PeerMessage::Welcome { incarnation, founders } => {
-                self.on_welcome(cluster, incarnation, &founders)
+                self.on_welcome(cluster, incarnation, &founders);
             }
             PeerMessage::Introduce if is_ours => {
                 let message = self.introduction();
@@ -37,7 +37,7 @@ impl Replica {
             PeerMessage::Outdated { start, known } if is_ours => self.on_outdated(from, start, known),
             PeerMessage::Removed { incarnation, index } if is_ours => self.on_removed(incarnation, index),
             PeerMessage::Introduce | PeerMessage::Outdated { .. } | PeerMessage::Removed { .. } => {
-                self.dropped_messages += 1
+                self.dropped_messages += 1;
             }
             PeerMessage::Founding { origin, seen } if !matches!(self.stage, Stage::Member(_)) => {
                 self.on_founding((from, incarnation), origin, seen);
@@ -47,9 +47,23 @@ impl Replica {
                 self.hear(envelope);
             }
             PeerMessage::Founding { .. } => self.take(envelope),
-            _ if is_ours && matches!(self.stage, Stage::Member(_)) => self.hear(envelope),
-            _ if Bug::TakesEmptyFolders.is_put_back() => self.take(envelope),
-            _ => self.dropped_messages += 1,
+            PeerMessage::Raft(_)
+            | PeerMessage::Forward { .. }
+            | PeerMessage::ReadIndex { .. }
+            | PeerMessage::ReadIndexReply { .. }
+            | PeerMessage::FetchSnapshot { .. }
+            | PeerMessage::SnapshotChunk { .. }
+            | PeerMessage::CheckReport { .. }
+            | PeerMessage::DiskRoom(_)
+            | PeerMessage::Started { .. } => {
+                if is_ours && matches!(self.stage, Stage::Member(_)) {
+                    self.hear(envelope);
+                } else if Bug::TakesEmptyFolders.is_put_back() {
+                    self.take(envelope);
+                } else {
+                    self.dropped_messages += 1;
+                }
+            }
         }
     }
 

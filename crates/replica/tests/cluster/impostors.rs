@@ -105,12 +105,10 @@ fn hostile(incarnation: Incarnation) -> Vec<PeerMessage> {
 
 /// What any server of the cluster may say.
 fn asks(message: &PeerMessage) -> bool {
-    match message {
-        PeerMessage::Raft(message) => {
-            matches!(message.body, Body::Heartbeat { .. } | Body::PreVote { .. } | Body::Vote { .. })
-        }
-        message => matches!(message, PeerMessage::ReadIndexReply { .. }),
+    if let PeerMessage::Raft(message) = message {
+        return matches!(message.body, Body::Heartbeat { .. } | Body::PreVote { .. } | Body::Vote { .. });
     }
+    matches!(message, PeerMessage::ReadIndexReply { .. })
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A server that has no part in the cluster waits until it is taken in: a new one, one with an empty folder, one with an older
 //! copy of its own, and one that was removed.
 
-use quorate_replica::members::{Change, ChangeStage, MembersAsk, MembersCall, MembersReply};
+use quorate_replica::members::{Change, MembersAsk, MembersCall, MembersReply};
 
 use super::*;
 
@@ -15,26 +15,21 @@ fn members(cluster: &mut Cluster, ask: MembersAsk) -> Reply {
 fn change(cluster: &mut Cluster, change: &Change) {
     for _ in 0..20 {
         let ask = MembersAsk::Change { change: change.clone(), is_forced: false };
-        match members(cluster, ask) {
-            Reply::Members(reply) => match *reply {
-                MembersReply::Change {
-                    stage: ChangeStage::Begun | ChangeStage::UnderWay | ChangeStage::Done,
-                    ..
-                } => return,
-                other => panic!("{other:?}"),
-            },
-            Reply::Error(ReplyError::NotServing(_)) => cluster.run(50),
-            other => panic!("{other:?}"),
+        let reply = members(cluster, ask);
+        if let Reply::Members(reply) = reply {
+            assert!(matches!(*reply, MembersReply::Change { .. }), "{reply:?}");
+            return;
         }
+        assert!(matches!(reply, Reply::Error(ReplyError::NotServing(_))), "{reply:?}");
+        cluster.run(50);
     }
     panic!("never taken");
 }
 
 fn joining(cluster: &Cluster, node: u64) -> String {
-    match cluster.servers[&id(node)].replica.standing() {
-        Standing::Joining { why } => why,
-        other => panic!("{other:?}"),
-    }
+    let standing = cluster.servers[&id(node)].replica.standing();
+    let Standing::Joining { why } = standing else { panic!("{standing:?}") };
+    why
 }
 
 fn is_voter(cluster: &Cluster, node: u64) -> bool {
