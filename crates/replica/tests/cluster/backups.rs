@@ -271,7 +271,13 @@ fn a_backup_whose_snapshot_is_not_there_has_it_written_anew() {
                     taken.push(cluster.now_ms);
                     SnapshotNews::NotTaken { position: image.position(), why: "no room".to_owned() }
                 }
-                _ => continue,
+                SnapshotJob::Forget(_)
+                | SnapshotJob::Receive { .. }
+                | SnapshotJob::Store { .. }
+                | SnapshotJob::Read { .. }
+                | SnapshotJob::Close
+                | SnapshotJob::Abandon { .. }
+                | SnapshotJob::Backup(_) => continue,
             };
             cluster.step(id(1), Event::Snapshot(news));
         }
