@@ -16,7 +16,9 @@ impl Node {
         self.member.reset_timer();
         self.member.leader = None;
         let mut ballot = Ballot::default();
-        ballot.grant(self.member.id);
+        if !self.member.is_own_seat_taken() {
+            ballot.grant(self.member.id);
+        }
         self.role = RoleState::PreCandidate(ballot);
         let last = self.member.log.last();
         for id in self.member.membership().other_voters(self.member.id) {
@@ -110,7 +112,9 @@ impl Node {
         if !self.member.is_hard_state_durable() {
             return;
         }
-        ballot.grant(self.member.id);
+        if !self.member.is_own_seat_taken() {
+            ballot.grant(self.member.id);
+        }
         if ballot.is_won(self.member.membership()) {
             self.role = RoleState::Leader(Leader::begin(&mut self.member));
         }

@@ -66,7 +66,7 @@ impl Leader {
     /// or clients of a cut-off leader would wait for ever (thesis §6.2).
     pub(crate) fn tick(&mut self, member: &mut Member) -> bool {
         let last_contact =
-            member.membership().reached(|id| self.seen(member.id, id, member.ticks, Progress::heard_tick));
+            member.membership().reached(|id| self.seen(member, id, member.ticks, Progress::heard_tick));
         if member.ticks - last_contact >= u64::from(member.limits.election_ticks_max) {
             return false;
         }
@@ -75,21 +75,25 @@ impl Leader {
         }
         self.heartbeat_ticks += 1;
         if self.heartbeat_ticks >= member.limits.heartbeat_ticks {
-            self.levels = [member.log.commit(), self.levels[0]];
+            // After a restart a leader knows of nothing committed before it has committed in its own term.
+            let level = if self.is_ready(member) { member.log.commit() } else { Index(u64::MAX) };
+            self.levels = [level, self.levels[0]];
             self.heartbeat_everyone(member);
         }
         true
     }
 
     /// What is known of a voter: `own` for the leader itself, the default for one it has no progress of.
-    fn seen<V: Default>(&self, me: NodeId, id: NodeId, own: V, of: impl Fn(&Progress) -> V) -> V {
-        if id == me { own } else { self.progress.get(&id).map(of).unwrap_or_default() }
+    fn seen<V: Default>(&self, member: &Member, id: NodeId, own: V, of: impl Fn(&Progress) -> V) -> V {
+        if id == member.id && !member.is_own_seat_taken() {
+            return own;
+        }
+        self.progress.get(&id).map(of).unwrap_or_default()
     }
 
     /// The highest clock value that a majority's last-known clocks have reached.
     pub(crate) fn majority_clock(&self, member: &Member) -> u64 {
-        let reached =
-            member.membership().reached(|id| self.seen(member.id, id, member.clock, Progress::clock));
+        let reached = member.membership().reached(|id| self.seen(member, id, member.clock, Progress::clock));
         Bug::BelievesOneClock.spoils(reached, || member.clock)
     }
 
@@ -303,7 +307,7 @@ impl Leader {
     /// may still be replaced (figure 8 of the paper). The leader counts itself by its own durable index.
     pub(crate) fn advance_commit(&mut self, member: &mut Member) {
         let own = Bug::CountsItselfBeforeSync.spoils(member.writes.durable(), || member.log.last().index);
-        let reached = member.membership().reached(|id| self.seen(member.id, id, own, Progress::match_index));
+        let reached = member.membership().reached(|id| self.seen(member, id, own, Progress::match_index));
         let reached = Bug::CommitsWithoutMajority.spoils(reached, || self.held_by_two_of_five(reached, own));
         let is_own_term = member.log.term_at(reached) == Some(member.term());
         let is_own_term = Bug::CommitsOldTerm.spoils(is_own_term, || true);
@@ -325,7 +329,7 @@ impl Leader {
         // Twice at most but in a group of one, where a round is confirmed as soon as it starts.
         loop {
             let own = self.reads.round();
-            let echoed = member.membership().reached(|id| self.seen(member.id, id, own, Progress::echoed));
+            let echoed = member.membership().reached(|id| self.seen(member, id, own, Progress::echoed));
             if let Some(round) = self.reads.confirm(echoed) {
                 let index = round.index;
                 let outcomes = round.tokens.into_iter().map(|token| ReadOutcome::Confirmed { token, index });

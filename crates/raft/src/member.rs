@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::canonical::Words;
 use crate::effects::{Effects, Persist};
 use crate::log::Log;
@@ -23,6 +25,8 @@ use crate::writes::Writes;
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: NodeId,
+    /// What its seat begins with.
+    own_seat: Bytes,
     pub(crate) limits: Limits,
     pub(crate) memberships: Memberships,
     hard_state: HardState,
@@ -59,7 +63,7 @@ struct StepWrites {
 
 impl Member {
     pub(crate) fn new(config: Config, restored: Restored) -> Self {
-        let Config { id, membership, limits, seed } = config;
+        let Config { id, membership, own_seat, limits, seed } = config;
         limits.check();
         let Restored { hard_state, base, entries, snapshot, membership: of_snapshot } = restored;
         let is_log_empty = entries.is_empty();
@@ -72,6 +76,7 @@ impl Member {
         assert!(is_term_lost || last.term <= hard_state.term, "the log is ahead of the stored term");
         let mut member = Self {
             id,
+            own_seat,
             memberships,
             hard_state,
             writes: Writes::new(log.last().index),
@@ -99,6 +104,16 @@ impl Member {
     /// The one that counts: the latest in the log.
     pub(crate) fn membership(&self) -> &Membership {
         self.memberships.latest()
+    }
+
+    /// Whether another server has this node's id in the membership that counts: what this one holds or votes does not count.
+    pub(crate) fn is_own_seat_taken(&self) -> bool {
+        !self.membership().is_seated(self.id, &self.own_seat)
+    }
+
+    /// Whether it has a vote to campaign with, or may come to have it again.
+    pub(crate) fn may_be_needed(&self) -> bool {
+        self.memberships.may_need(self.id, &self.own_seat)
     }
 
     /// Whether it is not committed, or leads on to another one.

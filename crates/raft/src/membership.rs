@@ -86,6 +86,11 @@ impl Membership {
         self.outgoing_seats.get(&id).or_else(|| self.seats.get(&id))
     }
 
+    /// Whether the seat of this member, if it has one, begins so.
+    pub(crate) fn is_seated(&self, id: NodeId, begins: &Bytes) -> bool {
+        self.seat(id).is_none_or(|seat| seat.starts_with(begins))
+    }
+
     /// Whether two sets of voters must agree.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()

@@ -124,6 +124,9 @@ pub struct Config {
     /// Who belongs to the group where neither log nor snapshot says otherwise. It need not hold `id`: a server that is to
     /// join follows, and campaigns only once its log makes it a voter.
     pub membership: Membership,
+    /// What this node's seat begins with: where a membership has another seat under its id, that is another server, in whose
+    /// name this one neither votes nor campaigns. Empty where seats tell nothing.
+    pub own_seat: Bytes,
     /// Times and bounds.
     pub limits: Limits,
     /// Seeds the draw of election timeouts: from entropy in production, from the run's seed in simulation.
@@ -216,7 +219,7 @@ impl Node {
                 self.become_follower(None);
             }
         } else if self.member.tick_timer() {
-            if self.member.is_withdrawn || !self.member.memberships.may_need(self.member.id) {
+            if self.member.is_withdrawn || !self.member.may_be_needed() {
                 self.member.leader = None;
                 self.member.reset_timer();
             } else {

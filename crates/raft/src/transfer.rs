@@ -103,7 +103,7 @@ impl Node {
     /// The leader wants this node to lead. No pre-vote: the others hear from their leader, and would refuse it.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId) -> Verdict {
         self.follow(from)?;
-        if self.member.is_withdrawn || !self.member.memberships.may_need(self.member.id) {
+        if self.member.is_withdrawn || !self.member.may_be_needed() {
             return Err(DropReason::NotAsked);
         }
         self.start_campaign(true);

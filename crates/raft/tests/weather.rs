@@ -128,7 +128,16 @@ fn started() -> Node {
         snapshot: Position::ZERO,
         membership: None,
     };
-    Node::new(Config { id: node_id(1), membership: Membership::simple(voters), limits, seed: 1 }, restored)
+    Node::new(
+        Config {
+            id: node_id(1),
+            membership: Membership::simple(voters),
+            own_seat: Bytes::new(),
+            limits,
+            seed: 1,
+        },
+        restored,
+    )
 }
 
 /// The same node, leading: it has asked and was answered, and has committed its no-op.

@@ -9,7 +9,7 @@ use quorate_raft::{
     Effects, Entry, Input, Membership, Message, Node, NodeId, Persist, Position, ReadToken, Refusal,
     Restored, Role, Term, WriteId,
 };
-use quorate_storage::ClusterId;
+use quorate_storage::{ClusterId, Incarnation};
 
 use crate::backup::Backups;
 use crate::checks::{Checks, Report};
@@ -20,6 +20,7 @@ use crate::machine::Machine;
 use crate::pending::{Connections, Reads, WaitingRead};
 use crate::replica::{Answer, Config, ConnectionId, DiskWrite, Outbox, Request, TICK_MS, WRITE_BYTES_MAX};
 use crate::sabotage::{self, Bug};
+use crate::seat;
 use crate::session::check_ttl;
 use crate::shard::check_sizes;
 use crate::transfer::{Transfers, stagger_bytes};
@@ -97,7 +98,7 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn new(
         config: &Config,
-        cluster: ClusterId,
+        (cluster, incarnation): (ClusterId, Incarnation),
         founding: Membership,
         restored: Restored,
         machine: Option<Box<Machine>>,
@@ -108,7 +109,9 @@ impl Member {
             request_timeout_ms: config.request_timeout_ms,
         };
         let limits = config.raft.clone();
-        let raft = quorate_raft::Config { id: config.id, membership: founding, limits, seed: config.seed };
+        let own_seat = seat::beginning(incarnation);
+        let (id, seed) = (config.id, config.seed);
+        let raft = quorate_raft::Config { id, membership: founding, own_seat, limits, seed };
         let restored = Restored { membership: machine.membership().cloned(), ..restored };
         Self {
             cluster,

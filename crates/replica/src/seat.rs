@@ -70,6 +70,14 @@ pub(crate) fn incarnation_of(membership: &Membership, id: NodeId) -> Option<Inca
     (*version == VERSION).then(|| Incarnation(u64::from_le_bytes(*incarnation)))
 }
 
+/// What the seat of this folder begins with, wherever it is dialled.
+pub(crate) fn beginning(incarnation: Incarnation) -> Bytes {
+    let mut out = BytesMut::with_capacity(9);
+    out.put_u8(VERSION);
+    out.put_u64_le(incarnation.0);
+    out.freeze()
+}
+
 /// The membership that founding members begin with: all vote, and only `--peers` tell where they are.
 pub(crate) fn founding_membership(members: &[Member]) -> Membership {
     let voters = members.iter().map(|member| member.id).collect();

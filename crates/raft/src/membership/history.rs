@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Membership;
 use crate::types::{Entry, Index, NodeId, Payload};
 
@@ -50,8 +52,9 @@ impl Memberships {
     /// Whether `id` votes in the one that counts, or in one that it may still come back to. As long as a change is not
     /// committed whoever it takes the vote from may be needed for an election: it may be the only one that holds the
     /// change, and nobody is elected with less (thesis §4.2.2, figure 4.6).
-    pub(crate) fn may_need(&self, id: NodeId) -> bool {
-        self.known.iter().any(|(_, membership)| membership.is_voter(id))
+    pub(crate) fn may_need(&self, id: NodeId, seat: &Bytes) -> bool {
+        let votes = |membership: &Membership| membership.is_voter(id) && membership.is_seated(id, seat);
+        self.known.iter().any(|(_, membership)| votes(membership))
     }
 
     /// Entries have come to the end of the log.

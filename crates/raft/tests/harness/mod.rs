@@ -184,7 +184,8 @@ impl Cluster {
         assert!(server.node.is_none(), "{id} is up already");
         server.starts += 1;
         let seed = self.seed.wrapping_mul(1_000).wrapping_add(server.starts);
-        let config = Config { id, membership, limits: self.limits.clone(), seed };
+        let config =
+            Config { id, membership, own_seat: bytes::Bytes::new(), limits: self.limits.clone(), seed };
         let restored = server.disk.recover();
         let node = Node::new(config, restored);
         self.check.on_start(id, &node);

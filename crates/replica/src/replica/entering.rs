@@ -287,7 +287,8 @@ impl Replica {
         });
         self.was_named = self.identity.is_founder()
             || in_state.into_iter().chain(in_log).any(|membership| self.is_named_in(membership));
-        let mut member = Member::new(&self.config, cluster, founding, restored, machine);
+        let mut member =
+            Member::new(&self.config, (cluster, self.identity.incarnation), founding, restored, machine);
         if is_restored {
             member.replace_snapshot(&mut self.outbox);
         }

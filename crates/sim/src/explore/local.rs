@@ -144,8 +144,10 @@ impl Local {
             reads_waiting_max: 4,
         };
         let voters = (0..NODES).map(node_id).collect();
-        let node =
-            Node::new(Config { id, membership: Membership::simple(voters), limits, seed: 0 }, disk.recover());
+        let node = Node::new(
+            Config { id, membership: Membership::simple(voters), own_seat: Bytes::new(), limits, seed: 0 },
+            disk.recover(),
+        );
         Self { node, disk, pending: VecDeque::new(), fetched: None }
     }
 

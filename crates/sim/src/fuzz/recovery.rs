@@ -64,6 +64,7 @@ fn go_on(disk: &SimDisk, folder: Folder) {
     let config = quorate_raft::Config {
         id: node_id(1),
         membership: quorate_raft::Membership::simple(voters),
+        own_seat: Bytes::new(),
         limits,
         seed: 1,
     };

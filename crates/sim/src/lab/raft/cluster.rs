@@ -180,6 +180,7 @@ impl Cluster {
         let config = Config {
             id: node_id(server),
             membership: Membership::simple(voters),
+            own_seat: Bytes::new(),
             limits,
             seed: self.prng.draw(),
         };
