@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 use crate::ports::free_port;
-use crate::support::{Cluster, Plan, QUORATE, bulk, ok, run, text, wait_for};
+use crate::support::{Cluster, Plan, QUORATE, Server, bulk, ok, run, text, wait_for};
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -46,6 +46,36 @@ fn lost() -> (Cluster, Vec<String>) {
 /// The same server with nobody else.
 fn alone(plan: &Plan) -> Plan {
     Plan { peers: format!("{}=127.0.0.1:{}", plan.id, plan.peer_port), ..plan.clone() }
+}
+
+/// Two more, with empty folders and under the old ids, join the server of this plan.
+fn make_three_of_it(plan: &Plan, survivor: Server, new_cluster: &str) {
+    let folder = TempDir::new().unwrap();
+    let servers = format!("127.0.0.1:{}", plan.port);
+    let others: Vec<_> = [2, 3]
+        .map(|id| {
+            let (port, peer_port) = (free_port(), free_port());
+            let join = format!("127.0.0.1:{}", plan.peer_port);
+            let own = format!("127.0.0.1:{peer_port}");
+            let flags = ["--join", &join, "--peer-listen", &own].map(str::to_owned).to_vec();
+            let data = folder.path().join(id.to_string());
+            let server = Plan { id, port, peer_port, peers: String::new(), data, flags }.spawn();
+            let add = ["members", "add", &id.to_string(), &own, "--servers", &servers, "--timeout", "30s"];
+            let (status, out, notes) = run(&add, b"");
+            assert_eq!(status, 0, "{out}{notes}");
+            server
+        })
+        .into();
+    for server in &others {
+        server.serving();
+        assert_eq!(server.info("quorate_cluster"), new_cluster);
+        assert_eq!(server.client().call(&["GET", "side"]), bulk("new"));
+    }
+    survivor.kill();
+    wait_for("service without the survivor", || {
+        (others[0].client().call(&["SET", "side", "newer"]) == ok()).then_some(())
+    });
+    assert_eq!(others[1].client().call(&["GET", "side"]), bulk("newer"));
 }
 
 #[test]
@@ -116,33 +146,7 @@ fn a_survivor_goes_on_alone_and_the_old_members_never_mix_with_it() {
     survivor.serving();
     assert_eq!(survivor.client().call(&["GET", "side"]), bulk("new"));
 
-    // Two more, with empty folders and under the old ids, make three of it.
-    let folder = TempDir::new().unwrap();
-    let servers = format!("127.0.0.1:{}", plan.port);
-    let others: Vec<_> = [2, 3]
-        .map(|id| {
-            let (port, peer_port) = (free_port(), free_port());
-            let join = format!("127.0.0.1:{}", plan.peer_port);
-            let own = format!("127.0.0.1:{peer_port}");
-            let flags = ["--join", &join, "--peer-listen", &own].map(str::to_owned).to_vec();
-            let data = folder.path().join(id.to_string());
-            let server = Plan { id, port, peer_port, peers: String::new(), data, flags }.spawn();
-            let add = ["members", "add", &id.to_string(), &own, "--servers", &servers, "--timeout", "30s"];
-            let (status, out, notes) = run(&add, b"");
-            assert_eq!(status, 0, "{out}{notes}");
-            server
-        })
-        .into();
-    for server in &others {
-        server.serving();
-        assert_eq!(server.info("quorate_cluster"), new_cluster);
-        assert_eq!(server.client().call(&["GET", "side"]), bulk("new"));
-    }
-    survivor.kill();
-    wait_for("service without the survivor", || {
-        (others[0].client().call(&["SET", "side", "newer"]) == ok()).then_some(())
-    });
-    assert_eq!(others[1].client().call(&["GET", "side"]), bulk("newer"));
+    make_three_of_it(&plan, survivor, &new_cluster);
 }
 
 #[test]

@@ -199,14 +199,12 @@ fn begin(case: &Case, step: Step, cluster: &Cluster, words: &[&str]) -> usize {
             pause_others(cluster, &[leader, target]);
         }
         let reply = Client::try_connect(cluster.server(leader).port)?.try_call(&all)?;
-        let state = match &reply {
-            Frame::Array(_) => fields(&reply)["state"].clone(),
-            other => {
-                resume(cluster);
-                println!("{other:?}");
-                return None;
-            }
-        };
+        if !matches!(reply, Frame::Array(_)) {
+            resume(cluster);
+            println!("{reply:?}");
+            return None;
+        }
+        let state = fields(&reply)["state"].clone();
         (state != Frame::bulk("done")).then_some(leader)
     });
     let has_step = |report: &BTreeMap<String, Frame>, standing: &str| {
