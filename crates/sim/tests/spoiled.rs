@@ -208,9 +208,15 @@ fn spoiled_histories_of_a_real_run_are_refused() {
     refused(connection_order::check(&swapped, effects), "order on a connection");
     assert!(reads_without_the_write_before(&good, effects) > 0, "no read follows a write of its connection");
 
+    // Only appended to: what it lacks cannot have been deleted meanwhile; and behind an append that was acknowledged before
+    // it was asked, so that nothing of what it lacks can be still to come.
+    let is_behind = |read: &Operation, write: &Operation| {
+        write.key == read.key && write.is_complete() && write.is_write() && write.returned < Some(read.call)
+    };
     let read = position(&good, |o| {
-        // Only appended to: what it lacks cannot have been deleted meanwhile.
-        o.key.starts_with(b"a") && o.outcome.value().is_some_and(|v| v.len() > 30) && o.action == Action::Get
+        let is_long = o.outcome.value().is_some_and(|v| v.len() > 30);
+        let is_read = o.key.starts_with(b"a") && is_long && o.action == Action::Get;
+        is_read && good.iter().any(|write| is_behind(o, write))
     });
     let mut stale = good.clone();
     stale[read].outcome = Outcome::Nil;
