@@ -382,7 +382,7 @@ fn parse_size(
 }
 
 /// `16MiB`, `1GiB`, `512KiB`, or a plain number of bytes.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let wrong = || format!("'{text}' is no size: write 16MiB, 1GiB, 512KiB, or a number of bytes");
     let shift = match &text[digits.len()..] {

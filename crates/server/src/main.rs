@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod backup_file;
+mod bench;
 mod command;
 mod config;
 mod connection;
@@ -66,10 +67,12 @@ enum Command {
     Members(shell::MembersArgs),
     /// Shows the servers and their roles
     Status(shell::StatusArgs),
+    /// Measures how fast servers answer: these, or any that speak the Redis protocol
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// Wrong usage, as clap has it.
-const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Members(args) => shell::members(args),
         Command::Status(args) => shell::status(&args),
+        Command::Bench(args) => bench::bench(*args),
     }
 }
 

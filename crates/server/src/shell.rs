@@ -24,7 +24,7 @@ pub(crate) use members::{MembersArgs, members};
 pub(crate) use snapshot::{SnapshotArgs, snapshot};
 
 /// The servers of `quorate demo`.
-const SERVERS_DEFAULT: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
+pub(crate) const SERVERS_DEFAULT: &str = "127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381";
 /// How long one server may take to say how it is.
 const STATUS_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long the end of a session is waited for, once its command is done.
@@ -233,7 +233,7 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
 }
 
 /// Columns as wide as their widest cell, two blanks between them.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -248,7 +248,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// The fields of one server's `INFO`.
-fn ask_info(server: &Address, wait: Duration) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn ask_info(server: &Address, wait: Duration) -> Result<BTreeMap<String, String>, String> {
     let reply = ask(server, &["INFO"], wait)?;
     let text = reply.as_text().ok_or_else(|| format!("no answer to INFO: {reply:?}"))?;
     let text = String::from_utf8_lossy(text);
