@@ -24,6 +24,7 @@ class Figures:
         self.runs = runs
         self.cells = [dict(cell, run=number) for number, run in enumerate(runs) for cell in run["cells"]]
         self.sweeps = [dict(cell, run=number) for number, run in enumerate(runs) for cell in run["sweeps"]]
+        self.failover = [entry for run in runs for entry in run.get("failover", [])]
         self.memory = [entry for run in runs for entry in run["memory"]]
 
     def systems(self):
@@ -33,8 +34,8 @@ class Figures:
 
     def median(self, system, column, figure):
         """Of all rounds of all runs; None: not measured."""
-        found = [cell[figure] for cell in self.cells if (cell["system"], cell["column"]) == (system, column)]
-        return statistics.median(found) if found else None
+        found = [cell.get(figure) for cell in self.cells if (cell["system"], cell["column"]) == (system, column)]
+        return _median(found)
 
     def ratios(self, column, figure):
         """Quorate's figure to Redis's, of each pair that ran back to back."""
@@ -60,7 +61,7 @@ class Figures:
     def memory_of(self, system):
         """Bytes of the largest server; None: not measured."""
         found = [max(entry["bytes"]) for entry in self.memory if entry["system"] == system]
-        return statistics.median(found) if found else None
+        return _median(found)
 
     def memory_ratios(self):
         ratios = []
@@ -84,13 +85,11 @@ class Figures:
 
     def swept(self, sweep, step, system, figure, shape):
         """Median of one step; None: not measured."""
-        found = [cell[figure] for cell in self._swept(sweep, step, shape) if cell["system"] == system]
-        return statistics.median(found) if found else None
+        return _median([cell.get(figure) for cell in self._swept(sweep, step, shape) if cell["system"] == system])
 
     def swept_ratio(self, sweep, step, figure, shape):
         """Quorate's to Redis's, median of the pairs."""
-        found = _ratios(self._swept(sweep, step, shape), figure, lambda cell: (cell["run"], cell["round"]))
-        return statistics.median(found) if found else None
+        return _median(_ratios(self._swept(sweep, step, shape), figure, lambda cell: (cell["run"], cell["round"])))
 
     def _swept(self, sweep, step, shape):
         def is_of(cell):
@@ -99,11 +98,17 @@ class Figures:
         return [cell for cell in self.sweeps if is_of(cell)]
 
 
+def _median(found):
+    """Not every load tells everything: what it does not tell is not measured."""
+    there = [figure for figure in found if figure is not None]
+    return statistics.median(there) if there else None
+
+
 def _shape(cell):
     return cell["work"], cell["clients"], cell["pipeline"]
 
 
 def _ratios(cells, figure, key):
-    redis = {key(cell): cell[figure] for cell in cells if cell["system"] == "redis"}
-    pairs = [(cell[figure], redis.get(key(cell))) for cell in cells if cell["system"] == "quorate"]
-    return [ours / theirs for ours, theirs in pairs if theirs]
+    redis = {key(cell): cell.get(figure) for cell in cells if cell["system"] == "redis"}
+    pairs = [(cell.get(figure), redis.get(key(cell))) for cell in cells if cell["system"] == "quorate"]
+    return [ours / theirs for ours, theirs in pairs if theirs and ours is not None]

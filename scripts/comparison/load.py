@@ -27,19 +27,23 @@ class Load:
         self.kind = kind
         self.quorate = quorate
         self.rates = {}
+        self.filled = set()
 
     def cell(self, cluster, work, clients, pipeline, seconds, keys, **extra):
         """One measured run, with what the servers used for it."""
         other = self.kind != "peerload" and cluster.name.split("-")[0] in ("redis", "quorate")
+        # Of the others none can do what the extras ask for, or WAIT.
         other = other and cluster.name != "redis-wait" and not extra
         pids = cluster.pids()
         if len(pids) != cluster.nodes:
             raise LoadFailed(f"{cluster.label}: a server has ended")
-        if other and self.kind == "redis-benchmark" and (cluster.name, work, clients, pipeline) not in self.rates:
-            self._redis_benchmark(cluster, work, clients, pipeline, 1, keys)
-        before, own = machine.Usage(pids), os.times()
+        if other:
+            self._prepare(cluster, work, clients, pipeline, keys)
+        before, own, device = machine.Usage(pids), os.times(), machine.device_written(cluster.folder)
         if other and self.kind == "redis-benchmark":
             figures = self._redis_benchmark(cluster, work, clients, pipeline, seconds, keys)
+        elif other:
+            figures = self._quorate_bench(cluster, work, clients, pipeline, seconds, keys, "--no-fill")
         else:
             figures = self._peerload(cluster, work, clients, pipeline, seconds, keys, **extra)
         after, later = machine.Usage(pids), os.times()
@@ -47,7 +51,10 @@ class Load:
         if not operations:
             raise LoadFailed(f"{cluster.label}: nothing was answered in {seconds} s")
         figures["cpu_us"] = (after.cpu - before.cpu) * 1e6 / operations
-        figures["disk_bytes"] = (after.disk - before.disk) / operations
+        figures["accounted_bytes"] = (after.disk - before.disk) / operations
+        # Of all processes, but the kernel's accounts charge a page as large as the cache made it.
+        written = machine.device_written(cluster.folder)
+        figures["disk_bytes"] = figures["accounted_bytes"] if device is None else (written - device) / operations
         spent = later.children_user + later.children_system - own.children_user - own.children_system
         figures["load_cpu_us"] = spent * 1e6 / operations
         return figures
@@ -76,6 +83,25 @@ class Load:
         for name, value in extra.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         return json.loads(_output(command, cluster, None if work == "fill" else seconds))
+
+    def _prepare(self, cluster, work, clients, pipeline, keys):
+        """What must be known or there before a run of another program: its rate, or the keys as it names them."""
+        if self.kind == "redis-benchmark" and (cluster.name, work, clients, pipeline) not in self.rates:
+            self._redis_benchmark(cluster, work, clients, pipeline, 1, keys)
+        if self.kind == "quorate-bench" and (cluster.folder, keys) not in self.filled:
+            self._quorate_bench(cluster, "get", 64, 1, 0.1, keys)
+            self.filled.add((cluster.folder, keys))
+
+    def _quorate_bench(self, cluster, work, clients, pipeline, seconds, keys, *more):
+        command = [self.quorate, "bench", work, "--servers", f"127.0.0.1:{cluster.leader}", "--keys", str(keys), *more]
+        command += ["--connections", str(clients), "--pipeline", str(pipeline), "--warm-up", "0s", "--json", "-"]
+        run = json.loads(_output([*command, "--duration", f"{seconds * 1000:.0f}ms"], cluster, seconds))["runs"][0]
+        if run["errors"] or run["nil"] or run["connection_errors"]:
+            raise LoadFailed(f"{cluster.label}: {run['errors']} errors, {run['nil']} keys not found")
+        figures = {"operations": run["requests"], "seconds": run["seconds"], "per_second": run["requests_per_second"]}
+        for name in ("mean", "p50", "p90", "p99", "max"):
+            figures[f"{name}_us"] = run["latency_ms"][name] * 1000
+        return figures | {"p999_us": run["latency_ms"]["p99_9"] * 1000}
 
     def _redis_benchmark(self, cluster, work, clients, pipeline, seconds, keys):
         shape = (cluster.name, work, clients, pipeline)

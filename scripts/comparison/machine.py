@@ -23,6 +23,16 @@ class Usage:
             self.disk += int(_field(f"/proc/{pid}/io", "write_bytes"))
 
 
+def device_written(folder):
+    """Bytes that the device under a folder was sent since the system started; None where that is not known."""
+    number = os.stat(folder).st_dev
+    try:
+        with open(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat") as stat:
+            return int(stat.read().split()[6]) * 512
+    except OSError:
+        return None
+
+
 def resident(pid):
     """Bytes of memory that a process has now."""
     return int(_field(f"/proc/{pid}/status", "VmRSS").split()[0]) * 1024

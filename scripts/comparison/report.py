@@ -7,7 +7,7 @@ import statistics
 
 from . import pictures
 from .figures import LABELS, Figures
-from .goals import APPEND_GOAL, COLUMNS, FLAT_GOAL
+from .goals import APPEND_GOAL, COLUMNS, FAILOVER, FLAT_GOAL
 
 BEGIN, END = "<!-- scripts/compare writes from here -->", "<!-- to here -->"
 
@@ -50,18 +50,22 @@ def number(value, digits=2):
 def _throughput(figures):
     header = ["commands a second", *(column.label for column in COLUMNS)]
     header += ["processor s per 100,000 SET (×64)", "disk bytes per SET (×64)"]
+    header += ["as accounted"]
     rows = []
     for system in figures.systems():
         row = [LABELS[system], *(number(figures.median(system, c.name, "per_second")) for c in COLUMNS)]
         cpu = figures.median(system, "set64", "cpu_us")
         disk = figures.median(system, "set64", "disk_bytes")
-        rows.append([*row, number(cpu and cpu / 10), number(disk)])
+        accounted = figures.median(system, "set64", "accounted_bytes")
+        rows.append([*row, number(cpu and cpu / 10), number(disk), number(accounted)])
     row = ["**Quorate to one Redis**"]
-    for column, figure in [(c.name, "per_second") for c in COLUMNS] + [("set64", "cpu_us"), ("set64", "disk_bytes")]:
+    costs = [("set64", figure) for figure in ("cpu_us", "disk_bytes", "accounted_bytes")]
+    for column, figure in [(c.name, "per_second") for c in COLUMNS] + costs:
         ratios = figures.ratios(column, figure)
         row.append(f"**{statistics.median(ratios):.2f}**" if ratios else "–")
     note = (
-        "Processor time and bytes are those of all servers together. A GET of ZooKeeper is a `sync` and a `getData`, sent "
+        "Processor time and bytes are those of all servers together; disk bytes are what the device was sent, beside them "
+        "what the kernel says that the servers wrote (see the method). A GET of ZooKeeper is a `sync` and a `getData`, sent "
         "together; the others' are linearizable as they are (Redis's: of its one node)."
     )
     local = figures.median("zookeeper", "get64local", "per_second")
@@ -90,10 +94,7 @@ def _latency(figures):
         row = [LABELS[system]]
         for column in ("set1", "set64", "get64"):
             for figure in ("p50_us", "p99_us", "p999_us"):
-                try:
-                    row.append(number(figures.median(system, column, figure)))
-                except KeyError:
-                    row.append("–")
+                row.append(number(figures.median(system, column, figure)))
         rows.append(row)
     note = "Of a closed loop: the time from a client's request to its answer, with so many clients at once."
     return Table("Latency", header, rows, note, "latency.svg")
@@ -127,12 +128,12 @@ def _sweep(figures, sweep, title, unit, note, picture):
     return Table(title, header, rows, note, picture)
 
 
-def _flat(figures, sweep):
-    """The dearest step to the cheapest, by processor time, of each kind of work."""
+def _flat(figures, sweep, first=0):
+    """The dearest step to the cheapest, by processor time, of each kind of work, from a step on."""
     lines = []
     for work in ("set", "get"):
         costs = {"quorate": [], "redis": []}
-        for step in figures.steps(sweep):
+        for step in (step for step in figures.steps(sweep) if step >= first):
             for shape in figures.shapes(sweep, step):
                 for system, found in costs.items():
                     cost = figures.swept(sweep, step, system, "cpu_us", shape)
@@ -142,7 +143,8 @@ def _flat(figures, sweep):
             ours, redis = (max(found) / min(found) for found in (costs["quorate"], costs["redis"]))
             met = "met" if ours <= FLAT_GOAL else "not met"
             lines.append(f"{work.upper()} {ours:.2f} (goal at most {FLAT_GOAL:g}: {met}; Redis {redis:.2f})")
-    return "Processor time per command, dearest step to cheapest: " + "; ".join(lines) + "." if lines else ""
+    since = f" from {first} up" if first else ""
+    return f"Processor time per command{since}, dearest step to cheapest: " + "; ".join(lines) + "." if lines else ""
 
 
 def _append(figures):
@@ -167,6 +169,26 @@ def _append(figures):
     return Table("Appending", header, rows, note)
 
 
+def _failover(entries):
+    rows = []
+    for kind, (label, what, goal) in FAILOVER.items():
+        found = [entry for entry in entries if (entry["kind"], entry.get("what")) == (kind, what)]
+        if found:
+            median = statistics.median(entry["median_ms"] for entry in found)
+            worst = max(entry["worst_ms"] for entry in found)
+            count = sum(entry["rounds"] for entry in found)
+            met = "met" if median <= goal else "**not met**"
+            rows.append([label, f"{median:g} ms", f"{worst} ms", str(count), f"at most {goal} ms", met])
+    quiet = [entry for entry in entries if entry["kind"] == "quiet"]
+    if quiet:
+        elections = sum(entry["election"] for entry in quiet)
+        met = "met" if not elections else "**not met**"
+        seconds = sum(entry["seconds"] for entry in quiet)
+        rows.append([f"{seconds} s of full load without a fault", "–", "–", str(len(quiet)), "no election", met])
+    header = ["what happens to the leader, under load", "median", "worst", "rounds", "goal", ""]
+    return Table("Failover", header, rows, "Default settings; measured by `scripts/failover-bench`.")
+
+
 def tables(figures):
     """All tables that there are figures for."""
     found = []
@@ -182,7 +204,8 @@ def tables(figures):
         note = "The same servers, filled up from step to step. " + _flat(figures, "keys")
         found.append(_sweep(figures, "keys", "From few keys to many", "keys", note, "keys.svg"))
     if figures.steps("connections"):
-        note = "Each connection has one command under way. " + _flat(figures, "connections")
+        note = "Each connection has one command under way: what arrives together is done together, so that few are dear. "
+        note += _flat(figures, "connections") + " " + _flat(figures, "connections", 64)
         found.append(_sweep(figures, "connections", "Busy connections", "connections", note, "connections.svg"))
     if figures.steps("idle"):
         note = "64 are busy, the others say nothing. " + _flat(figures, "idle")
@@ -192,6 +215,8 @@ def tables(figures):
         found.append(_sweep(figures, "nodes", "Five and seven nodes", "nodes", note, None))
     if figures.steps("append"):
         found.append(_append(figures))
+    if figures.failover:
+        found.append(_failover(figures.failover))
     return found
 
 

@@ -4,6 +4,9 @@ Redis and Quorate run beside each other, and take turns: every cell of one is fo
 several rounds, so that what changes on the machine changes for both. The other products run alone, one after another.
 """
 
+import os
+import re
+import subprocess
 import sys
 import time
 
@@ -25,7 +28,7 @@ class Runs:
         self.load = load
         self.make = make
         self.settings = settings
-        self.results = {"cells": [], "memory": [], "sweeps": []}
+        self.results = {"cells": [], "memory": [], "sweeps": [], "failover": []}
         self.skipped = []
 
     def table(self, others):
@@ -173,6 +176,36 @@ class Runs:
                         self._keep("append", length, cluster, "append", 1, 1, round_number, figures)
         finally:
             self._stop(pair)
+
+    def failover(self, script, quorate, folder):
+        """How long nobody answers when the leader fails: another script's work; this one keeps what it says in the end."""
+        if not os.path.exists(script):
+            self.skip("failover", f"there is no {script}")
+            return
+        calls = [["--rounds", str(self.settings["failover_rounds"])]]
+        if self.settings["quiet_seconds"]:
+            calls.append(["--quiet", str(self.settings["quiet_seconds"])])
+        for options in calls:
+            say(f"failover: {' '.join(options)}")
+            done = subprocess.run(
+                [script, "--quorate", quorate, "--folder", folder, *options],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            lines = done.stdout.strip().splitlines()
+            for line in lines:
+                say(f"  {line}")
+                if found := re.fullmatch(r"(\w+): (\w+) median (\d+) ms, worst (\d+) ms", line):
+                    kind, what, median, worst = found.groups()
+                    entry = {"kind": kind, "what": what, "median_ms": int(median), "worst_ms": int(worst)}
+                    self.results["failover"].append({**entry, "rounds": self.settings["failover_rounds"]})
+            if "--quiet" in options:
+                entry = {"kind": "quiet", "seconds": self.settings["quiet_seconds"], "election": done.returncode != 0}
+                self.results["failover"].append({**entry, "said": lines[-1] if lines else "nothing"})
+            elif done.returncode != 0:
+                raise Failed(f"{os.path.basename(script)}: {lines[-1] if lines else 'no reason given'}")
 
     def _sweep(self, sweep, step, pair, shapes, keys=None, **extra):
         for round_number in range(1, self.settings["rounds"] + 1):
