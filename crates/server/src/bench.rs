@@ -10,13 +10,15 @@
 //! | `connection`, `engine` | sockets, and whose turn it is |
 //! | `record` | what became of it all |
 //! | `report` | the figures, as they are written and shown |
-//! | `live`, `text` | how they look |
+//! | `live`, `text`, `html`, `chart` | how they look |
 
+mod chart;
 mod commands;
 mod connection;
 mod engine;
 mod figures;
 mod gate;
+mod html;
 mod live;
 mod plan;
 mod record;
@@ -77,26 +79,40 @@ fn measure(plan: &Plan) -> Result<Report, String> {
             plan.load.connections
         ));
     }
+    check_files(plan)?;
     let servers = Servers::find(&plan.servers, plan.to, plan.load.timeout)?;
     let is_stopped = stop_on_interrupt()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut report = Report::new(plan, &servers, utc(u64::try_from(now.as_millis()).unwrap_or(0)));
     complain_plainly(&text::head(&report));
+    let measured = workloads(plan, &servers, &is_stopped, &mut report);
+    // What there is is shown, also where the next workload could not be measured.
+    if !report.runs.is_empty() {
+        write(plan, &report)?;
+    }
+    measured.map(|()| report)
+}
+
+fn workloads(
+    plan: &Plan,
+    servers: &Servers,
+    is_stopped: &AtomicBool,
+    report: &mut Report,
+) -> Result<(), String> {
     let mut is_filled = !plan.is_filled;
     for (workload, mix) in plan.workloads.iter().enumerate() {
         if is_stopped.load(Ordering::Relaxed) {
             break;
         }
         if mix.weight(Kind::Get) > 0 && !is_filled {
-            fill(plan, &servers, &is_stopped)?;
+            fill(plan, servers, is_stopped)?;
             is_filled = true;
         }
         let commands = Commands::random(*mix, plan.load.sizes, SEED + 1 + workload as u64);
-        let outcome = run(&mix.to_string(), plan.load, &servers, commands, &is_stopped)?;
+        let outcome = run(&mix.to_string(), plan.load, servers, commands, is_stopped)?;
         report.runs.push(Run::new(*mix, &plan.load, &outcome));
     }
-    write(plan, &report)?;
-    Ok(report)
+    Ok(())
 }
 
 /// Sets each key once, so that reads find something.
@@ -148,6 +164,19 @@ fn write(plan: &Plan, report: &Report) -> Result<(), String> {
         } else {
             std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
         }
+    }
+    if let Some(path) = &plan.html {
+        std::fs::write(path, html::page(report)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether the results can be written: that is to be known before they are measured. What is there stays until they are.
+fn check_files(plan: &Plan) -> Result<(), String> {
+    let json = plan.json.as_deref().filter(|path| *path != Path::new("-"));
+    for path in json.into_iter().chain(plan.html.as_deref()) {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }

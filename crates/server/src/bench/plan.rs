@@ -66,6 +66,9 @@ pub(crate) struct BenchArgs {
     /// Write the results as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the results as a page, with pictures
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Where the connections go.
@@ -102,6 +105,8 @@ pub(super) struct Plan {
     pub(super) is_filled: bool,
     /// Where the results go as JSON.
     pub(super) json: Option<PathBuf>,
+    /// Where they go as a page.
+    pub(super) html: Option<PathBuf>,
 }
 
 /// How a workload is sent.
@@ -172,6 +177,7 @@ impl BenchArgs {
             load,
             is_filled: !self.no_fill,
             json: self.json,
+            html: self.html,
         })
     }
 }
@@ -212,4 +218,72 @@ fn size(flag: &str, bytes: u64) -> Result<usize, String> {
 /// A duration that may be none.
 fn parse_pause(text: &str) -> Result<Duration, String> {
     if matches!(text, "0" | "0s" | "0ms" | "0m") { Ok(Duration::ZERO) } else { parse_duration(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        let all = std::iter::once("bench").chain(arguments.iter().copied());
+        Cli::try_parse_from(all).map_err(|error| error.to_string())?.bench.resolve()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_is_planned() {
+        let all = plan(&[]).unwrap();
+        assert_eq!(all.workloads, ["set", "get"].map(|mix| mix.parse().unwrap()));
+        assert_eq!((all.load.connections, all.load.pipeline, all.load.rate), (64, 1, None));
+        assert_eq!(all.load.extent, Extent::Time(10_000_000_000));
+        let some =
+            plan(&["append", "-c", "2", "-P", "3", "-n", "4", "--rate", "5", "--warm-up", "0", "-d", "1KiB"])
+                .unwrap();
+        assert_eq!(some.workloads, ["append".parse().unwrap()]);
+        assert_eq!((some.load.connections, some.load.pipeline, some.load.rate), (2, 3, Some(5)));
+        assert_eq!((some.load.extent, some.load.warm_up), (Extent::Requests(4), Duration::ZERO));
+        assert_eq!(some.load.sizes, Sizes { key_bytes: 16, value_bytes: 1_024, keys: 100_000 });
+        let fill = some.load.filling();
+        assert_eq!((fill.pipeline, fill.extent, fill.rate), (FILL_PIPELINE, Extent::Requests(100_000), None));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        for (arguments, said) in [
+            (&["del"][..], "'del' is not measured"),
+            (&["-c", "0"], "--connections"),
+            (&["--rate", "0"], "--rate"),
+            (&["-n", "0"], "--requests"),
+            (&["-n", "1", "--duration", "1s"], "--requests"),
+            (&["--duration", "1h"], "'1h' is no duration"),
+            (&["--servers", "x"], "an address is HOST:PORT"),
+            (&["--keys", "1000", "--key-size", "2"], "1000 keys have 3 digits"),
+            (&["--value-size", "1GiB"], "--value-size 1073741824"),
+            (&["--value-size", "100MiB", "-c", "64"], "MiB under way"),
+        ] {
+            let error = plan(arguments).unwrap_err();
+            assert!(error.contains(said), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn filling_does_not_come_to_a_limit_of_its_own() {
+        let large = plan(&["--value-size", "10MiB", "-c", "64"]).unwrap();
+        assert_eq!(large.load.filling().pipeline, 1);
+    }
+
+    #[test]
+    fn each_flag_is_explained_in_the_documentation() {
+        let documentation = include_str!("../../../../docs/bench.md");
+        for argument in Cli::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(argument == "help" || documentation.contains(&format!("`--{argument}")), "--{argument}");
+        }
+    }
 }

@@ -212,9 +212,9 @@ impl Report {
         }
     }
 
-    /// Whether there is a workload of which nothing succeeded.
+    /// Whether there is a workload of which nothing succeeded, or none at all.
     pub(super) fn has_failed(&self) -> bool {
-        self.runs.iter().any(|run| run.requests == 0)
+        self.runs.is_empty() || self.runs.iter().any(|run| run.requests == 0)
     }
 }
 
@@ -328,4 +328,126 @@ fn ms(nanos: u64) -> f64 {
 /// To the microsecond.
 fn round(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::super::commands::Sizes;
+    use super::super::plan::Whereto;
+    use super::super::record::Record;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A second of which the middle is a stall, with an error at its end.
+    pub(in super::super) fn example() -> Report {
+        let load = Load {
+            connections: 1,
+            pipeline: 1,
+            extent: Extent::Requests(8),
+            rate: Some(10),
+            warm_up: Duration::ZERO,
+            sizes: Sizes { key_bytes: 16, value_bytes: 100, keys: 10 },
+            timeout: Duration::from_secs(1),
+        };
+        let mix = "set=1,get=1".parse().unwrap();
+        let mut record = Record::new(0);
+        for (kind, begun, now) in
+            [(Kind::Set, 0, 1), (Kind::Get, 100, 102), (Kind::Set, 200, 804), (Kind::Get, 300, 805)]
+        {
+            record.sent(begun * MS, begun * MS);
+            record.answered(kind, begun * MS, now * MS, kind == Kind::Get && begun == 100);
+        }
+        record.failed(400 * MS, 806 * MS, "OOM", "OOM <b>disk</b> full");
+        record.not_connected("refused", "127.0.0.1:1: refused");
+        record.unsent(3, "due, and not sent");
+        let outcome =
+            Outcome { record, stopped: Some("interrupted"), cpu: MS, sent_bytes: 10, received_bytes: 20 };
+        let plan = Plan {
+            workloads: vec![mix],
+            servers: vec!["127.0.0.1:6379".parse().unwrap()],
+            to: Whereto::Leader,
+            load,
+            is_filled: true,
+            json: None,
+            html: None,
+        };
+        let servers = Servers {
+            addresses: Vec::new(),
+            names: vec!["127.0.0.1:6379".to_owned()],
+            program: Some("redis 7.0.15".to_owned()),
+        };
+        let mut report = Report::new(&plan, &servers, "2026-11-23T00:00:00.000Z".to_owned());
+        report.runs.push(Run::new(mix, &load, &outcome));
+        report
+    }
+
+    #[test]
+    fn the_figures_are_those_of_what_happened() {
+        let report = example();
+        let run = &report.runs[0];
+        assert_eq!((run.requests, run.nil, run.errors, run.connection_errors), (4, 1, 4, 1));
+        assert_eq!((run.seconds, run.requests_per_second), (0.805, 5.0));
+        assert_eq!(run.operations.values().map(|operation| operation.requests).collect::<Vec<_>>(), [2, 2]);
+        assert!(
+            (run.latency_ms.max - 604.0).abs() < 1.0 && (run.latency_ms.min - 1.0).abs() < 0.01,
+            "{run:?}"
+        );
+        assert!(
+            (run.latency_ms.p99 - 604.0).abs() < 1.0 && (run.latency_ms.p50 - 2.0).abs() < 0.01,
+            "{run:?}"
+        );
+        assert_eq!(
+            run.series.iter().map(|moment| moment.requests).collect::<Vec<_>>(),
+            [1, 1, 0, 0, 0, 0, 0, 0, 2]
+        );
+        assert_eq!(run.series.iter().map(|moment| moment.errors).sum::<u64>(), 1);
+        let (first, last) = (run.curve.first().unwrap(), run.curve.last().unwrap());
+        assert!(run.curve.is_sorted_by(|a, b| a.percent <= b.percent && a.ms <= b.ms));
+        assert!((first.ms - 1.0).abs() < 0.01 && (last.percent - 100.0).abs() < 1e-9, "{:?}", run.curve);
+        assert!(!report.has_failed());
+    }
+
+    #[test]
+    fn a_report_without_an_answer_has_failed() {
+        let mut report = example();
+        report.runs[0].requests = 0;
+        assert!(report.has_failed());
+        report.runs.clear();
+        assert!(report.has_failed());
+    }
+
+    fn names(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    into.push(name.clone());
+                    // Beneath these the names are data.
+                    if name.ends_with("classes") {
+                        fields[name].as_object().unwrap().values().for_each(|class| names(class, into));
+                    } else {
+                        names(value, into);
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn each_field_is_explained_in_the_documentation() {
+        let documentation = include_str!("../../../../docs/bench.md");
+        let mut all = Vec::new();
+        names(&serde_json::to_value(example()).unwrap(), &mut all);
+        assert!(all.len() > 80, "{}", all.len());
+        for name in all {
+            assert!(documentation.contains(&format!("`{name}`")), "{name}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 mod backup;
 mod bad_input;
 mod basics;
+mod bench;
 mod demo;
 mod failover;
 mod folders;
