@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-/// The picture, and the room around the lines, in units of its own: it is as wide as the page lets it be.
-const WIDTH: f64 = 760.0;
+/// The picture, and the room around the lines, in units of its own: it is as wide as the page lets it be, which on a large screen
+/// are about as many pixels.
+pub(super) const WIDE: f64 = 1_100.0;
+/// As wide as two of them beside each other.
+pub(super) const HALF: f64 = 540.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 14.0;
@@ -56,7 +59,7 @@ impl Axis {
         let to = to.max(from * 2.0);
         let steps: &[f64] = if (to / from).log10() <= FEW { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let all = || (-9..12).flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
-        let from = all().filter(|tick| *tick <= from * 1.0001).last().unwrap_or(from);
+        let from = all().rfind(|tick| *tick <= from * 1.0001).unwrap_or(from);
         let to = all().find(|tick| *tick >= to * 0.9999).unwrap_or(to);
         let is_within = |tick: &f64| (from * 0.9999..=to * 1.0001).contains(tick);
         Self {
@@ -86,18 +89,19 @@ impl Axis {
 /// See the module.
 pub(super) struct Chart {
     svg: String,
+    width: f64,
     x: Axis,
     y: Axis,
 }
 
 impl Chart {
     /// Empty, with its axes. `title` is for those who cannot see it.
-    pub(super) fn new(title: &str, x: Axis, y: Axis) -> Self {
+    pub(super) fn new(title: &str, width: f64, x: Axis, y: Axis) -> Self {
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
+            "<svg viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
             super::html::escaped(title)
         );
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let (right, bottom) = (width - RIGHT, HEIGHT - BOTTOM);
         // Writing to a string does not fail.
         for (value, label) in &y.ticks {
             let at = bottom - y.share(*value) * (bottom - TOP);
@@ -118,7 +122,7 @@ impl Chart {
                 bottom + 18.0
             );
         }
-        Self { svg, x, y }
+        Self { svg, width, x, y }
     }
 
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
@@ -126,7 +130,7 @@ impl Chart {
     }
 
     fn across(&self, x: f64) -> f64 {
-        LEFT + self.x.share(x) * (WIDTH - RIGHT - LEFT)
+        LEFT + self.x.share(x) * (self.width - RIGHT - LEFT)
     }
 
     /// A line through the points; a place without a value is a gap.
@@ -185,7 +189,7 @@ impl Chart {
 
     /// The picture.
     pub(super) fn finish(mut self) -> String {
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let (right, bottom) = (self.width - RIGHT, HEIGHT - BOTTOM);
         // Writing to a string does not fail.
         let _ = writeln!(self.svg, "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>\n</svg>");
         self.svg
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn a_place_without_a_value_is_a_gap_in_the_line() {
         let axis = || Axis::linear(10.0, |value| value.to_string());
-        let mut chart = Chart::new("a & b", axis(), axis());
+        let mut chart = Chart::new("a & b", HALF, axis(), axis());
         chart.line(
             "x",
             &[(0.0, Some(1.0)), (1.0, Some(2.0)), (2.0, None), (3.0, Some(3.0)), (4.0, Some(4.0))],

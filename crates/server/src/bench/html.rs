@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{Axis, Chart};
+use super::chart::{Axis, Chart, HALF, WIDE};
 use super::figures::{latency, rate, whole};
 use super::record::Errors;
 use super::report::{CurvePoint, Percentiles, Report, Run, SeriesPoint};
@@ -134,7 +134,7 @@ fn section(html: &mut String, run: &Run) {
         return;
     }
     html.push_str("<div class=\"charts\">\n");
-    card(html, "Throughput", "requests a second, over time", &[], &throughput(run));
+    card(html, "Throughput", "requests a second, over time", &band_legend(run), &throughput(run));
     let legend = [("p50", "p50"), ("p99", "p99"), ("max", "max")];
     card(html, "Latency", "over time", &legend, &latencies(run));
     card(html, "Latency by percentile", "the share of requests that took no longer", &[], &percentiles(run));
@@ -216,16 +216,29 @@ fn time_axis(run: &Run) -> Axis {
     Axis::linear_to(run.seconds, |seconds| format!("{} s", (seconds * 100.0).round() / 100.0))
 }
 
-/// Moments without an answer, and moments with errors, as bands.
-fn bands(chart: &mut Chart, run: &Run) {
-    for point in &run.series {
-        let class = match (point.requests, point.errors) {
-            (_, 1..) => "failed",
-            (0, 0) => "silent",
-            (_, 0) => continue,
-        };
-        chart.band(class, point.at_seconds, point.at_seconds + point.seconds);
+/// How a moment is marked: one with errors, and one without an answer.
+fn mark(point: &SeriesPoint) -> Option<&'static str> {
+    match (point.requests, point.errors) {
+        (_, 1..) => Some("failed"),
+        (0, 0) => Some("silent"),
+        (_, 0) => None,
     }
+}
+
+/// The moments that are marked, as bands: those beside each other are one.
+fn bands(chart: &mut Chart, run: &Run) {
+    for moments in run.series.chunk_by(|one, other| mark(one) == mark(other)) {
+        let (Some(first), Some(last)) = (moments.first(), moments.last()) else { continue };
+        if let Some(class) = mark(first) {
+            chart.band(class, first.at_seconds, last.at_seconds + last.seconds);
+        }
+    }
+}
+
+/// What the bands mean, where there are any.
+fn band_legend(run: &Run) -> Vec<(&'static str, &'static str)> {
+    let all = [("failed", "errors"), ("silent", "no answers")];
+    all.into_iter().filter(|(class, _)| run.series.iter().any(|point| mark(point) == Some(class))).collect()
 }
 
 fn hovers(chart: &mut Chart, run: &Run) {
@@ -246,7 +259,7 @@ fn hovers(chart: &mut Chart, run: &Run) {
 fn throughput(run: &Run) -> String {
     let points: Vec<(f64, f64)> = run.series.iter().map(|point| (middle(point), per_second(point))).collect();
     let top = points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
-    let mut chart = Chart::new("Requests a second over time", time_axis(run), Axis::linear(top, short));
+    let mut chart = Chart::new("Requests a second over time", WIDE, time_axis(run), Axis::linear(top, short));
     bands(&mut chart, run);
     chart.area("rate", &points);
     let line: Vec<(f64, Option<f64>)> = points.iter().map(|(x, y)| (*x, Some(*y))).collect();
@@ -263,11 +276,11 @@ fn latencies(run: &Run) -> String {
     let (p50, p99, max) = (of(|point| point.p50_ms), of(|point| point.p99_ms), of(|point| point.max_ms));
     let least = p50.iter().filter_map(|(_, y)| *y).fold(f64::MAX, f64::min);
     let most = max.iter().filter_map(|(_, y)| *y).fold(0.0, f64::max);
-    let mut chart = Chart::new("Latency over time", time_axis(run), Axis::log(least, most, tick));
+    let mut chart = Chart::new("Latency over time", HALF, time_axis(run), Axis::log(least, most, tick));
     bands(&mut chart, run);
-    chart.line("max", &max);
-    chart.line("p99", &p99);
     chart.line("p50", &p50);
+    chart.line("p99", &p99);
+    chart.line("max", &max);
     hovers(&mut chart, run);
     chart.finish()
 }
@@ -288,12 +301,15 @@ fn percentiles(run: &Run) -> String {
         (99.999, "99.999 %"),
         (99.9999, "99.9999 %"),
     ];
-    // The last one of n requests is at 1 - 1/n; the curve says 100 there.
+    // The last one of n requests is at 1 - 1/n; the curve says 100 there. On a long axis there is no room for the half.
     let end = (run.requests.max(10) as f64).log10().min(7.0);
     let marks = MARKS.iter().map(|(percent, label)| (rarity(*percent), (*label).to_owned()));
-    let x = Axis::with_ticks(end, marks.filter(|(at, _)| *at <= end).collect());
+    let x = Axis::with_ticks(
+        end,
+        marks.filter(|(at, _)| *at <= end && (end < 4.5 || *at < 0.1 || *at > 0.9)).collect(),
+    );
     let (least, most) = (run.latency_ms.min, run.latency_ms.max);
-    let mut chart = Chart::new("Latency by percentile", x, Axis::log(least, most, tick));
+    let mut chart = Chart::new("Latency by percentile", HALF, x, Axis::log(least, most, tick));
     let at = |point: &CurvePoint| (rarity(point.percent).min(end), point.ms);
     let points: Vec<(f64, f64)> = run.curve.iter().map(at).collect();
     chart.area("curve", &points);
@@ -362,10 +378,10 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), 3);
         assert!(page.contains("OOM &lt;b&gt;disk&lt;/b&gt; full") && !page.contains("<b>disk"), "{page}");
         assert!(page.contains("prefers-color-scheme: dark"));
-        // The stall, and the moment of the error.
+        // The stall, and the moment of the error, in both pictures over time.
         assert_eq!(
             (page.matches("class=\"silent\"").count(), page.matches("class=\"failed\"").count()),
-            (12, 2)
+            (2, 2)
         );
     }
 
