@@ -42,6 +42,11 @@ class Installer:
         if not shutil.which("redis-check-rdb"):
             self._apt_install("redis-tools")
         self._unpack("redis-server")
+        # Debian's is a link to a program of redis-tools, which knows what it is by its name.
+        path = os.path.join(self.folder, "packages", "usr/bin/redis-server")
+        if os.path.islink(path) and not os.path.exists(path):
+            os.unlink(path)
+            os.symlink(shutil.which("redis-check-rdb"), path)
         return self._need("usr/bin/redis-server", "redis-server")
 
     def etcd(self):

@@ -39,6 +39,7 @@ class Load:
             raise LoadFailed(f"{cluster.label}: a server has ended")
         if other:
             self._prepare(cluster, work, clients, pipeline, keys)
+        start, busy = time.monotonic(), machine.busy_seconds()
         before, own, device = machine.Usage(pids), os.times(), machine.device_written(cluster.folder)
         if other and self.kind == "redis-benchmark":
             figures = self._redis_benchmark(cluster, work, clients, pipeline, seconds, keys)
@@ -57,6 +58,8 @@ class Load:
         figures["disk_bytes"] = figures["accounted_bytes"] if device is None else (written - device) / operations
         spent = later.children_user + later.children_system - own.children_user - own.children_system
         figures["load_cpu_us"] = spent * 1e6 / operations
+        others = machine.busy_seconds() - busy - spent - (after.cpu - before.cpu)
+        figures["others_share"] = max(0, others) / (time.monotonic() - start) / os.cpu_count()
         return figures
 
     def fill(self, cluster, keys):

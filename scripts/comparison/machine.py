@@ -77,6 +77,13 @@ def idle_share(seconds=1.0):
     return spent[3] / max(1, sum(spent))
 
 
+def busy_seconds():
+    """Processor time that anybody used since the system started, kernel and all."""
+    with open("/proc/stat") as stat:
+        spent = [int(word) for word in stat.readline().split()[1:9]]
+    return (sum(spent) - spent[3] - spent[4]) / TICKS
+
+
 def mount_of(folder):
     """(file system, device) that a folder lies on."""
     best = ("", "?", "?")

@@ -5,7 +5,7 @@ import os
 import re
 import statistics
 
-from . import pictures
+from . import machine, pictures
 from .figures import LABELS, Figures
 from .goals import APPEND_GOAL, COLUMNS, FAILOVER, FLAT_GOAL
 
@@ -222,7 +222,7 @@ def tables(figures):
 
 def conditions(runs):
     """Where and when, in a paragraph."""
-    run = runs[-1]
+    run = next((one for one in runs if one["cells"]), runs[-1])
     here, settings = run["machine"], run["settings"]
     memory = here["memory_bytes"] / (1 << 30)
     dates = sorted(one["date"] for one in runs)
@@ -232,14 +232,22 @@ def conditions(runs):
     beside = ", ".join(f"{label} {versions[name]}" for name, label in products.items() if name in versions)
     skipped = {f"{entry['system']} ({entry['why']})" for one in runs for entry in one["skipped"]}
     idle = min(one["idle"] for one in runs)
+    cells = [cell for one in runs for cell in one["cells"] + one["sweeps"] if "others_share" in cell]
+    others = f", {_share(cells):.0%} of them the kernel's and others' meanwhile" if cells else ""
+    if idle < machine.QUIET:
+        others += " (**a busy machine: no verdict here means anything**)"
     return (
         f"{when} UTC, {here['processor']}, {here['cores']} cores for servers and load together, {memory:.0f} GiB, Linux "
         f"{here['kernel']}, data on {here['disk']} where 4 KiB are synced in {here['sync_us']} µs (99th percentile "
-        f"{here['sync_p99_us']} µs); at least {idle:.0%} of the processors idle before. Quorate at {run['commit']}; {beside}. "
-        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {settings['rounds']} rounds each of {settings['seconds']:g} s per "
+        f"{here['sync_p99_us']} µs); at least {idle:.0%} of the processors idle before{others}. Quorate at {run['commit']}; {beside}. "
+        f"Runs: {len(runs)}, rounds in each: {settings['rounds']}, of {settings['seconds']:g} s for each "
         f"cell, {settings['keys']:,} keys of 16 bytes, values of 100, load by `{settings['load']}`."
         + (f" Not measured: {'; '.join(sorted(skipped))}." if skipped else "")
     )
+
+
+def _share(cells):
+    return statistics.median(cell["others_share"] for cell in cells)
 
 
 def text(runs):

@@ -171,6 +171,7 @@ class Runs:
                         if length:
                             value = {"key": key, "value_bytes": length, "count": 1}
                             self.load.cell(cluster, "set", 1, 1, 1, 1, **value)
+                            machine.await_idle(cluster.pids())
                         settings = {"key": key, "count": self.settings["appends"]}
                         figures = self.load.cell(cluster, "append", 1, 1, 1, 1, **settings)
                         self._keep("append", length, cluster, "append", 1, 1, round_number, figures)
