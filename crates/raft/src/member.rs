@@ -237,10 +237,11 @@ impl Member {
         self.timeout_ticks = self.prng.between(election_ticks_min, election_ticks_max);
     }
 
-    /// One tick of the election timer. Says whether it ran out.
+    /// One tick of the election timer. Says whether an election is due: it ran out, or there is nobody to wait for.
     pub(crate) fn tick_timer(&mut self) -> bool {
         self.timer_ticks = self.timer_ticks.saturating_add(1);
-        self.timer_ticks >= self.timeout_ticks
+        let is_alone = self.leader.is_none() && self.membership().is_sole_voter(self.id);
+        is_alone || self.timer_ticks >= self.timeout_ticks
     }
 
     /// Whether a follower heard from its leader so lately that no election is due (thesis §4.2.3). Without a

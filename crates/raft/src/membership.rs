@@ -101,6 +101,11 @@ impl Membership {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// Whether this node decides alone.
+    pub(crate) fn is_sole_voter(&self, id: NodeId) -> bool {
+        self.outgoing.is_empty() && self.voters.len() == 1 && self.voters.contains(&id)
+    }
+
     /// Whether this node belongs to the group at all.
     pub fn contains(&self, id: NodeId) -> bool {
         self.is_voter(id) || self.learners.contains(&id)
