@@ -43,6 +43,8 @@ struct Cluster {
     anew: BTreeMap<NodeId, Identity>,
     network: VecDeque<PeerEnvelope>,
     cut: BTreeSet<NodeId>,
+    /// Servers that hear nothing, and are heard.
+    deaf: BTreeSet<NodeId>,
     /// Servers whose disk syncs nothing.
     stopped: BTreeSet<NodeId>,
     now_ms: u64,
@@ -77,6 +79,7 @@ impl Cluster {
             anew: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             stopped: BTreeSet::new(),
             now_ms: 1_000_000,
             starts: 0,
@@ -209,7 +212,8 @@ impl Cluster {
     fn settle(&mut self) {
         loop {
             while let Some(envelope) = self.network.pop_front() {
-                if self.cut.contains(&envelope.to) || self.cut.contains(&envelope.from) {
+                let is_lost = self.deaf.contains(&envelope.to) || self.cut.contains(&envelope.to);
+                if is_lost || self.cut.contains(&envelope.from) {
                     continue;
                 }
                 let mut frame = BytesMut::new();

@@ -32,7 +32,9 @@ impl Replica {
     pub(super) fn enter(&mut self) {
         if self.identity.cluster().is_some() {
             self.become_member();
-        } else if self.config.joins {
+        } else if self.config.joins || self.hearing.has_heard() {
+            // Who has heard members was one: with this folder it begins anew, and founds nothing. All founders might, and be
+            // another cluster under the old ids.
             self.join("no server of the cluster has answered yet".to_owned());
         } else {
             self.finish_founding();

@@ -45,6 +45,11 @@ impl Hearing {
         Self { stored, ..Self::default() }
     }
 
+    /// Whether anything was ever stored: only members do.
+    pub(super) fn has_heard(&self) -> bool {
+        !self.stored.is_empty()
+    }
+
     /// A message of a process of this cluster. Where many folders are known, those that `counts` denies make room.
     pub(super) fn hear(
         &mut self,

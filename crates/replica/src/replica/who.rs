@@ -30,7 +30,8 @@ impl Replica {
             PeerMessage::Welcome { incarnation, founders } => {
                 self.on_welcome(cluster, incarnation, &founders);
             }
-            PeerMessage::Introduce if is_ours => {
+            // Whoever asks has heard an earlier process on this folder, which may not be founded yet, as far as it knows.
+            PeerMessage::Introduce if is_ours || self.outbox.cluster.is_none() => {
                 let message = self.introduction();
                 self.outbox.send(from, message);
             }
@@ -44,6 +45,11 @@ impl Replica {
             }
             // It does not know yet that the cluster is founded; its folder may be a copy from before that.
             PeerMessage::Founding { .. } if self.known_incarnation(from) == Some(incarnation) => {
+                self.hear(envelope);
+            }
+            PeerMessage::Started { .. }
+                if cluster.is_none() && self.known_incarnation(from) == Some(incarnation) =>
+            {
                 self.hear(envelope);
             }
             PeerMessage::Founding { .. } => self.take(envelope),
@@ -188,18 +194,20 @@ impl Replica {
         }
     }
 
-    /// Another member knows a later membership than this one, and this one is not in it. Where it is in none that it knows, it
-    /// has joined, and will hear more.
+    /// Another member knows a membership that this one is not in, and that is later than any that it is in. Where it is in none
+    /// that it knows, it has joined, and will hear more.
     fn on_removed(&mut self, removed: Incarnation, index: Index) {
         let Stage::Member(member) = &self.stage else { return };
         let node = member.node();
-        let is_later = index > node.membership_index();
-        if removed == self.identity.incarnation && is_later && self.is_named_in(node.membership()) {
+        let known = node.membership_index();
+        let is_news = if self.is_named_in(node.membership()) { index > known } else { index >= known };
+        if removed == self.identity.incarnation && is_news && self.was_named {
             self.removed();
         }
     }
 
-    /// Whether this server's own log says that it is no member any more.
+    /// Whether this server's own log says that it is no member any more. It asks the others then: the log may go on, and take
+    /// it in again.
     pub(super) fn look_for_removal(&mut self) {
         let Stage::Member(member) = &self.stage else { return };
         if member.is_leader() {
@@ -214,7 +222,7 @@ impl Replica {
         if self.is_named_in(node.membership()) {
             self.was_named = true;
         } else if self.was_named && !node.is_change_pending() {
-            self.removed();
+            self.tell_start();
         }
     }
 

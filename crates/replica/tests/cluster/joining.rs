@@ -119,6 +119,27 @@ fn a_server_that_was_removed_stays_up_and_says_so() {
     assert_eq!(cluster.call(leader, put("k", "v")), Reply::Ok);
 }
 
+/// It hears nothing of it: when it is taken in, its log says first that it was removed. (Found as seeds 478 and 795 of the
+/// simulator, with members that change.)
+#[test]
+fn a_server_that_was_removed_and_added_again_follows_its_log_to_the_end() {
+    let mut cluster = Cluster::configured(3, |config| config.joins = config.id == id(4));
+    cluster.run(100);
+    cluster.start(4, Identity::new(id(4), Incarnation(444)), Restored::default());
+    cluster.deaf.insert(id(4));
+    let add = Change::Add { id: id(4), address: "h:4".into() };
+    for step in [add.clone(), Change::Remove { id: id(4) }, add] {
+        cluster.run(100);
+        change(&mut cluster, &step);
+        // More than one message holds: the log comes to it piece by piece.
+        let large = "v".repeat(4 << 20);
+        assert_eq!(cluster.call(id(1), put("k", &large)), Reply::Ok);
+    }
+    joining(&cluster, 4);
+    cluster.deaf.clear();
+    until_it_votes(&mut cluster, 4);
+}
+
 #[test]
 fn a_server_on_an_older_copy_begins_anew_once_it_is_rebuilt() {
     let mut cluster = founded(3);
@@ -177,4 +198,36 @@ fn a_leader_that_is_removed_hands_over_before_it_goes() {
     cluster.run(20);
     assert!(matches!(cluster.servers[&old].replica.standing(), Standing::Refused { .. }));
     assert_eq!(cluster.call(other, put("k", "v")), Reply::Ok);
+}
+
+/// All founders have left their old folders, and none was taken in yet: together they would be a cluster of their own, under the
+/// ids of one that goes on elsewhere. (Found as seed 270 of the simulator, with members that change.)
+#[test]
+fn folders_that_begin_anew_found_no_cluster() {
+    let mut cluster = founded(3);
+    cluster.run(200);
+    for node in 1..=3 {
+        cluster.servers.remove(&id(node));
+    }
+    for node in 1..=3 {
+        cluster.start(3, Identity::new(id(node), Incarnation(900 + node)), Restored::default());
+    }
+    cluster.run(200);
+    for node in 1..=3 {
+        assert!(!joining(&cluster, node).is_empty());
+    }
+}
+
+/// A founder ends before it knows on its disk that the cluster is founded, and others have stored which process that was. The
+/// next one must say what was before it although it is of no cluster yet. (Found as seed 7 of the simulator.)
+#[test]
+fn a_founder_that_does_not_know_it_yet_is_known_at_its_next_start() {
+    let mut cluster = founded(3);
+    cluster.run(200);
+    let server = cluster.servers.remove(&id(3)).unwrap();
+    let founding = Vec::new();
+    cluster.heard.remove(&id(3));
+    cluster.start(3, Identity { founding, ..server.identity }, Restored::default());
+    cluster.run(200);
+    assert!(matches!(cluster.servers[&id(3)].replica.standing(), Standing::Member));
 }
