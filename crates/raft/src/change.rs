@@ -47,6 +47,10 @@ impl Leader {
         }
         let now = member.membership();
         if now.is_joint() {
+            let is_own = member.log.term_at(latest) == Some(member.term());
+            if Bug::LeavesChangesToOthers.spoils(false, || !is_own) {
+                return;
+            }
             let next = now.settled();
             self.change(member, next);
         } else if !now.is_voter(member.id) {

@@ -50,6 +50,10 @@ pub enum Bug {
     CountsLearners,
     /// Leadership is handed to one that lacks entries.
     TransfersToLaggard,
+    /// Who has no vote any more does not campaign, though the change that says so may be undone (thesis, figure 4.6).
+    SilencesOutgoing,
+    /// A change that a leader has begun is completed by no other.
+    LeavesChangesToOthers,
     /// What stands behind an installed snapshot in the log stays, whether or not it follows it.
     KeepsConflictingSuffix,
 }

@@ -380,7 +380,7 @@ impl Member {
 
     // --- effects ---
 
-    fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<Position, Refusal>> {
+    pub(crate) fn step(&mut self, input: Input, out: &mut Outbox) -> Option<Result<Position, Refusal>> {
         let mut effects = self.node.step(input);
         let proposed = effects.proposed.take();
         self.perform(effects, out);

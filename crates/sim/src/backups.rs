@@ -64,7 +64,7 @@ struct Reading {
 impl BackupTaker {
     /// One that has not dialled.
     pub fn new(client: ClientIndex, options: &Options, prng: Prng) -> Self {
-        Self { client, prng, hosts: options.nodes, host: 0, wire: None, asked: None, stage: Stage::Resting }
+        Self { client, prng, hosts: options.hosts(), host: 0, wire: None, asked: None, stage: Stage::Resting }
     }
 
     pub(crate) fn wake(&mut self, world: &mut World) {

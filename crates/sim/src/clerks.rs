@@ -56,7 +56,7 @@ const SCRIPTED_PATIENCE_MS: u64 = 600_000;
 impl ClerkClient {
     /// A Clerk that has done nothing.
     pub fn new(client: ClientIndex, options: &Options, mut prng: Prng) -> Self {
-        let mut servers: Vec<String> = (1..=options.nodes).map(|id| format!("n{id}:1")).collect();
+        let mut servers: Vec<String> = (1..=options.hosts()).map(|id| format!("n{id}:1")).collect();
         prng.shuffle(&mut servers);
         let clerk = Clerk::new(client::Config::new(servers), prng.draw());
         let depth = if prng.chance(0.3) { prng.between(2, 4) as usize } else { 1 };

@@ -27,12 +27,14 @@ impl World {
     }
 
     /// Whether this server may be hit by what it may not recover from: no member must be needed any more to found the
-    /// cluster, and with this one fewer than half may have been hit.
+    /// cluster, and with this one fewer than half may have been hit of the voters of each membership that may count.
     fn may_be_lost(&self, host: HostIndex) -> bool {
-        let is_hit = |host: &Host| host.is_lost || host.is_rotten;
-        let hit = self.hosts.iter().filter(|host| is_hit(host)).count();
-        let all_took_part = self.hosts.iter().all(|host| host.was_member);
-        all_took_part && !is_hit(&self.hosts[host]) && (hit + 1) * 2 < self.hosts.len()
+        let founders = &self.hosts[..self.options.nodes as usize];
+        let all_took_part = founders.iter().all(|host| host.was_member);
+        let (_, membership) = self.invariants.members.committed();
+        let id = node_id(host);
+        let is_itself = !membership.contains(id) || self.has_seat_in(membership, id);
+        all_took_part && is_itself && !self.hosts[host].is_hit() && self.members_bear(Some(host))
     }
 
     /// All disks imitate the bug of the options, if there is one.
@@ -68,9 +70,10 @@ impl World {
         self.crash(host, true);
         self.hosts[host].disk = SimDisk::new();
         self.put_disk_bug_back();
-        self.hosts[host].is_lost = true;
-        let incarnation = self.hosts[host].copy.take().map_or(Incarnation(0), |copy| copy.incarnation);
+        self.hosts[host].copy = None;
+        let incarnation = self.hosts[host].incarnation;
         self.hosts[host].amnesia = Some(Amnesia { draws: BTreeSet::new(), incarnation });
+        self.hosts[host].incarnation = Incarnation::default();
         self.invariants.ledger.wiped(host);
         self.mark(Some(host), format!("n{} loses its folder", host + 1));
         let down = self.down_for();

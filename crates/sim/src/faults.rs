@@ -68,6 +68,10 @@ pub enum Fault {
     Wipe,
     /// A folder is put back to what it was.
     PutBack,
+    /// The members are to change.
+    Change,
+    /// Another server is to lead.
+    Transfer,
 }
 
 impl World {
@@ -92,6 +96,8 @@ impl World {
             Fault::SyncFailure => faults.sync_failure,
             Fault::Wipe => faults.wipe,
             Fault::PutBack => faults.put_back,
+            Fault::Change => faults.change,
+            Fault::Transfer => faults.transfer,
             // These follow from others.
             Fault::CrashAgain { .. } | Fault::Flap { .. } | Fault::FreeDisk { .. } => None,
         }
@@ -117,6 +123,8 @@ impl World {
             Fault::SyncFailure,
             Fault::Wipe,
             Fault::PutBack,
+            Fault::Change,
+            Fault::Transfer,
         ] {
             self.schedule_fault(fault);
         }
@@ -174,6 +182,8 @@ impl World {
             Fault::SyncFailure => self.fail_sync(host),
             Fault::Wipe => self.wipe(host),
             Fault::PutBack => self.put_back(host),
+            Fault::Change => self.operator_changes()?,
+            Fault::Transfer => self.operator_transfers()?,
         }
         Ok(())
     }
@@ -196,6 +206,7 @@ impl World {
         } else {
             self.hosts[host].disk.crash_process();
         }
+        self.hosts[host].announced = None;
         self.hosts[host].lost_power = power;
         self.hosts[host].sync_fails = false;
         self.hosts[host].life += 1;

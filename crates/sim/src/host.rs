@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_raft::NodeId;
+use quorate_raft::{Index, NodeId};
 use quorate_replica::command::Reply;
 use quorate_replica::disk_queue::DiskQueue;
 use quorate_replica::keeper::Keeper;
@@ -162,13 +162,33 @@ pub struct Host {
     pub copy: Option<FolderCopy>,
     /// Processes behind this one, and the incarnations that have promised before it, have forgotten something.
     pub amnesia: Option<Amnesia>,
-    /// It does not come back, or only with an empty folder: the others go on without it.
+    /// The folder that it has.
+    pub incarnation: Incarnation,
+    /// The folder that it would be taken in with, as this process tells everybody.
+    pub announced: Option<Incarnation>,
+    /// By which membership, that of this entry, it was seen to act, in which life.
+    pub acted_by: Option<(u64, Index)>,
+    /// It does not come back: the others go on without it.
     pub is_lost: bool,
     /// It does not come back.
     pub is_gone: bool,
 }
 
 impl Host {
+    /// The others may have to go on without it.
+    pub fn is_hit(&self) -> bool {
+        self.is_lost || self.is_rotten
+    }
+
+    /// A process starts on this folder.
+    pub fn opened(&mut self, incarnation: Incarnation) {
+        (self.incarnation, self.announced) = (incarnation, None);
+        if self.amnesia.as_ref().is_some_and(|amnesia| amnesia.incarnation != incarnation) {
+            // What it forgot another folder had promised.
+            self.is_lost = self.is_gone;
+        }
+    }
+
     /// The process of this life, if it still runs.
     pub fn alive(&mut self, life: u64) -> Option<&mut Process> {
         if self.life == life { self.process.as_mut() } else { None }

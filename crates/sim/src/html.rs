@@ -44,7 +44,7 @@ fn data(case: &str, options: &Options, report: &Report) -> Value {
         .into_iter()
         .map(|(key, operations)| json!({"key": key.escape_ascii().to_string(), "operations": operations}))
         .collect();
-    let servers = options.nodes;
+    let servers = options.hosts();
     let options: Vec<Value> = leaves(options).into_iter().map(|(path, value)| json!([path, value])).collect();
     json!({
         "command": format!("quorate-sim run {case}"),

@@ -5,8 +5,9 @@
 //! to it. So comparing whole prefixes costs one comparison, and every check after every event stays cheap.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use quorate_raft::{Entry, HardState, Index, Payload, Position, Restored, Term, WriteId};
+use quorate_raft::{Entry, HardState, Index, Membership, Payload, Position, Restored, Term, WriteId};
 use quorate_replica::replica::DiskWrite;
 
 use crate::network::HostIndex;
@@ -62,16 +63,27 @@ fn mix(x: u64) -> u64 {
 pub struct LogModel {
     base: (Position, Chain),
     links: Vec<(Term, Chain)>,
+    memberships: Vec<(Index, Arc<Membership>)>,
 }
 
 impl LogModel {
     /// A log that begins behind `base`, up to which the log that everybody has is `chain`.
     pub fn behind(base: Position, chain: Chain) -> Self {
-        Self { base: (base, chain), links: Vec::new() }
+        Self { base: (base, chain), links: Vec::new(), memberships: Vec::new() }
     }
 
     fn base_index(&self) -> u64 {
         self.base.0.index.0
+    }
+
+    /// What it begins behind.
+    pub fn base(&self) -> Index {
+        self.base.0.index
+    }
+
+    /// The memberships among its entries, ascending.
+    pub fn memberships(&self) -> &[(Index, Arc<Membership>)] {
+        &self.memberships
     }
 
     /// The last position, or its base.
@@ -104,6 +116,10 @@ impl LogModel {
         self.links.truncate(at - 1);
         let before = self.links.last().map_or(self.base.1, |(_, chain)| *chain);
         self.links.push((entry.position.term, before.then(entry)));
+        while self.memberships.pop_if(|(index, _)| *index >= entry.position.index).is_some() {}
+        if let Payload::Membership(membership) = &entry.payload {
+            self.memberships.push((entry.position.index, Arc::clone(membership)));
+        }
         true
     }
 }

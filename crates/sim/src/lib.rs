@@ -38,6 +38,7 @@ pub mod ledger;
 pub mod linearizability;
 pub mod liveness;
 pub mod network;
+pub mod operator;
 pub mod options;
 pub mod overrides;
 pub mod pipeliners;

@@ -2,13 +2,14 @@
 //! power everywhere all of it again. Then the histories are judged.
 
 use bytes::Bytes;
-use quorate_raft::{Index, Role};
+use quorate_raft::{Index, Node, NodeId, Role};
 
 use crate::chronicle::Kind;
 use crate::clients::Client;
 use crate::history::{Action, Operation, Outcome};
-use crate::host::Host;
+use crate::host::{Host, host_of, node_id};
 use crate::invariants::{Violation, connection_order, exactly_once};
+use crate::network::HostIndex;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::verdict;
 use crate::world::{Happening, Phase, World};
@@ -18,6 +19,9 @@ pub const ELECTION_TIMEOUT: Micros = 500 * MS;
 
 /// Election timeouts within which the cluster serves again.
 const SERVES_WITHIN: Micros = 10 * ELECTION_TIMEOUT;
+
+/// How long one server that is no member keeps a client from looking elsewhere: as long as it waits for a leader.
+const LOOKS_ELSEWHERE: Micros = 3 * SECOND;
 
 /// How long clients go on in health.
 const CLIENTS_GO_ON: Micros = 3 * SECOND;
@@ -50,7 +54,8 @@ impl World {
             let is_led = world.invariants.committed.index() > committed;
             world.has_served_since(operations) || world.is_short_of_memory && is_led
         };
-        if !self.run_until(healed + SERVES_WITHIN, is_served)? {
+        let serves_within = SERVES_WITHIN + self.strangers() * LOOKS_ELSEWHERE;
+        if !self.run_until(healed + serves_within, is_served)? {
             return self.is_not_live("no operation was served within 10 election timeouts");
         }
         let served = self.now() - healed;
@@ -108,23 +113,52 @@ impl World {
         self.is_not_live("the servers do not come to the same state under one leader")
     }
 
-    /// One leader, and all servers hold and have applied the same.
+    /// Who leads, if it is one alone, by a membership in which nothing is under way.
+    fn settled_leader(&self) -> Option<&Node> {
+        let nodes = self.living().filter_map(|(_, host)| host.process.as_ref()?.replica.raft());
+        let mut leaders = nodes.filter(|node| node.role() == Role::Leader);
+        let leader = leaders.next().filter(|_| leaders.next().is_none())?;
+        let membership = leader.membership();
+        let waits = |id: &NodeId| !self.hosts[host_of(*id)].is_lost && self.has_seat_in(membership, *id);
+        let is_settled = !leader.is_change_pending()
+            && membership.voters().contains(&leader.id())
+            && !membership.joining().keys().any(waits);
+        is_settled.then_some(leader)
+    }
+
+    /// The members that are not lost.
+    fn living_members(&self) -> impl Iterator<Item = (HostIndex, &Host)> {
+        let (_, membership) = self.invariants.members.committed();
+        self.living().filter(|(host, _)| {
+            let id = node_id(*host);
+            membership.contains(id) && self.has_seat_in(membership, id)
+        })
+    }
+
+    /// Servers that run and are no members, by what is committed: who asks them is kept waiting for a leader that they know.
+    fn strangers(&self) -> u64 {
+        let (_, membership) = self.invariants.members.committed();
+        self.living().filter(|(host, _)| !membership.contains(node_id(*host))).count() as u64
+    }
+
+    /// One leader, and all members hold and have applied the same. (Who is none any more may be anywhere.)
     fn has_converged(&self) -> bool {
-        let mut leaders = 0;
+        if self.settled_leader().is_none() {
+            return false;
+        }
         let mut state = None;
-        for (_, host) in self.living() {
+        for (_, host) in self.living_members() {
             let Some(process) = &host.process else { return false };
             let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
                 return false;
             };
-            leaders += usize::from(node.role() == Role::Leader);
             let applied = machine.applied();
             let own = (node.last(), node.commit(), applied, machine.digest());
             if node.last().index != applied || applied == Index::ZERO || *state.get_or_insert(own) != own {
                 return false;
             }
         }
-        leaders == 1
+        true
     }
 
     fn is_not_live<T>(&self, what: &str) -> Result<T, Violation> {
@@ -148,7 +182,7 @@ impl World {
         let Some(effects) = &self.effects else {
             return Err(Violation { invariant: "liveness", story: "nothing was ever committed".to_owned() });
         };
-        let first = self.living().next().map_or(0, |(host, _)| host);
+        let first = self.living_members().next().map_or(0, |(host, _)| host);
         let Some(machine) = self.hosts[first].process.as_ref().and_then(|process| process.replica.machine())
         else {
             return Err(Violation {

@@ -22,6 +22,8 @@ const FAULTS_LAST_MIN: u64 = 27;
 /// Likewise, of older copies of folders.
 const COPIES: u64 = 0x636f_7069_6573;
 const CHECKS: u64 = 0x6368_6563_6b73;
+/// And another.
+const MEMBERS: u64 = 0x6d65_6d62_6572;
 /// The same for servers that are told to stop.
 const LEAVES: u64 = 0x6c65_6176_6573;
 
@@ -33,6 +35,8 @@ pub struct Options {
     pub luck: u64,
     /// Servers: 1, 3, 5 or 7.
     pub nodes: u64,
+    /// Servers that do not found the cluster, and wait to be taken in.
+    pub spares: u64,
     /// How long faults last; the liveness phase follows.
     #[serde(with = "duration")]
     pub faults_last: Micros,
@@ -188,6 +192,12 @@ pub struct FaultOptions {
     /// A server that wakes takes what clients said before what servers said, with this probability: between two
     /// connections there is no order.
     pub clients_first: f64,
+    /// An operator asks for a change of the members.
+    #[serde(with = "duration::or_off")]
+    pub change: Option<Micros>,
+    /// An operator wants another server to lead.
+    #[serde(with = "duration::or_off")]
+    pub transfer: Option<Micros>,
     /// What was asked of the servers when they were started.
     pub flags: Flags,
     /// A mistake of storage that all disks imitate.
@@ -257,10 +267,16 @@ pub struct WorkloadOptions {
 }
 
 impl Options {
+    /// All servers, founders and spares.
+    pub fn hosts(&self) -> u64 {
+        self.nodes + self.spares
+    }
+
     /// The same with nothing that goes wrong.
     #[must_use]
     pub fn without_faults(&self) -> Self {
         Self {
+            spares: 0,
             network: self.network.without_faults(),
             host: self.host.without_faults(),
             faults: FaultOptions::default(),
@@ -288,7 +304,7 @@ impl Options {
             workload = workload.without_faults();
         }
         let faults_last = prng.between(FAULTS_LAST_MIN, 40) * SECOND;
-        let mut options = Self { luck: 0, nodes, faults_last, network, host, faults, workload };
+        let mut options = Self { luck: 0, nodes, spares: 0, faults_last, network, host, faults, workload };
         if !calm {
             // From a stream of its own: what other seeds draw stays as it was.
             options.limit_memory(&mut Prng::new(prng.clone().draw()));
@@ -296,10 +312,30 @@ impl Options {
             options.faults.put_back = every(&mut copies, 0.8, 10 * SECOND, 3 * SECOND);
             let leaves = &mut Prng::new(prng.clone().draw() ^ LEAVES);
             options.faults.leave = every(leaves, 0.7, 6 * SECOND, SECOND);
+            options.change_members(&mut Prng::new(prng.clone().draw() ^ MEMBERS));
         }
         // Many in each run.
         options.host.check_interval_ms = Prng::new(prng.clone().draw() ^ CHECKS).between(200, 3_000);
         options
+    }
+
+    /// Members change in half of the seeds.
+    fn change_members(&mut self, prng: &mut Prng) {
+        self.faults.change = every(prng, 0.5, 2 * SECOND, 400 * MS);
+        if self.faults.change.is_some() {
+            // Who comes later has not heard the start that an older copy would be known by.
+            self.faults.put_back = None;
+            self.spares = prng.below(3);
+        }
+        self.faults.transfer = every(prng, 0.6, 5 * SECOND, SECOND);
+    }
+
+    /// The same with the members that the cluster is founded with.
+    #[must_use]
+    pub fn without_changes(mut self) -> Self {
+        self.spares = 0;
+        (self.faults.change, self.faults.transfer) = (None, None);
+        self
     }
 
     /// Memory is short in some seeds.
@@ -439,6 +475,8 @@ impl FaultOptions {
             put_back: None,
             lost: if prng.chance(0.85) { 0 } else { prng.between(0, nodes / 2) },
             clients_first: sometimes(prng, 0.7, 0.5),
+            change: None,
+            transfer: None,
             flags: Flags::swarm(prng),
             disk_bug: None,
         }

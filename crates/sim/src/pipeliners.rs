@@ -37,7 +37,15 @@ impl Pipeliner {
     /// A client that has not dialled.
     pub fn new(client: ClientIndex, options: &Options, prng: Prng) -> Self {
         let depth = options.workload.pipeline_depth as usize;
-        Self { client, depth, prng, wire: None, host: 0, hosts: options.nodes, outstanding: VecDeque::new() }
+        Self {
+            client,
+            depth,
+            prng,
+            wire: None,
+            host: 0,
+            hosts: options.hosts(),
+            outstanding: VecDeque::new(),
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {

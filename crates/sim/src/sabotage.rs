@@ -92,7 +92,8 @@ impl Sabotage {
     /// What a seed draws in the weather of the bug, and the chance that goes on from there.
     pub fn swarm(&self, seed: u64) -> (Options, Prng) {
         let mut prng = Prng::new(seed);
-        let mut options = Options::swarm(&mut prng);
+        // Those whose weather it is turn it on again.
+        let mut options = Options::swarm(&mut prng).without_changes();
         (self.weather)(&mut options, &mut prng);
         (options, prng)
     }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use quorate_raft::Role;
+use quorate_raft::{Index, Role};
+use quorate_replica::Standing;
 use quorate_replica::keeper::{self, Keeper};
 use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
-use quorate_replica::wire::{self, PeerEnvelope};
+use quorate_replica::seat::Seat;
+use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_storage::identity::IDENTITY_FILE;
 use quorate_storage::{ClusterId, Folder, FolderConfig, Identity, Incarnation, SnapshotReader, Starts};
 
@@ -55,6 +57,7 @@ impl World {
             }
             Err(error) => return self.disk_failed(host, &error),
         };
+        self.hosts[host].opened(folder.identity.incarnation);
         self.invariants.restarted(host, &folder.restored)?;
         self.line(format_args!(
             "n{} starts  last={} term={} ({:?})",
@@ -120,9 +123,15 @@ impl World {
 
     fn config(&mut self, host: HostIndex) -> Config {
         self.starts += 1;
-        let members = (0..self.hosts.len()).map(node_id).collect();
+        let founders = self.options.nodes as usize;
+        let members = (0..founders).map(node_id).collect();
         let seed = self.chance.hosts.draw();
         let mut config = Config::new(node_id(host), members, self.starts, seed);
+        // Where the cluster may have gone on elsewhere, founders that have lost their folders would found another one.
+        let has_changed = self.invariants.members.committed().0 > Index::ZERO;
+        config.joins =
+            host >= founders || self.hosts[host].amnesia.is_some() && (has_changed || founders == 1);
+        config.address = format!("n{}:2", host + 1).into();
         config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
         config.log_bytes_max = self.options.host.log_bytes_max;
         config.log_tail_bytes = self.options.host.log_tail_bytes;
@@ -284,8 +293,7 @@ impl World {
         if more {
             self.wake_soon(host);
         }
-        self.perform(host, actions)?;
-        self.check(host)
+        self.perform(host, actions)
     }
 
     /// Carries out what a step asks. Sends, writes and answers have no order among each other, so it is drawn;
@@ -317,9 +325,11 @@ impl World {
             let (Notice::Info(text) | Notice::Warn(text)) = notice;
             self.line(format_args!("n{} says: {text}", host + 1));
         }
+        self.invariants.steps(host);
         for write in &persist {
             self.invariants.wrote(host, write)?;
         }
+        self.check(host)?;
         if let Some(identity) = store_identity {
             let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
             process.storing = Some(identity);
@@ -330,6 +340,9 @@ impl World {
         // Here every server can reach every other by its id.
         let mut send = send;
         for envelope in announce {
+            if let PeerMessage::Announce { incarnation, .. } = &envelope.message {
+                self.hosts[host].announced = Some(*incarnation);
+            }
             let others = (0..self.hosts.len()).filter(|other| *other != host).map(node_id);
             send.extend(others.map(|to| PeerEnvelope { to, ..envelope.clone() }));
         }
@@ -377,6 +390,10 @@ impl World {
         for envelope in envelopes {
             self.invariants.sends(host, &envelope)?;
             let to = host_of(envelope.to);
+            if to >= self.hosts.len() {
+                // Somebody who is nobody: it votes where it is not known who does.
+                continue;
+            }
             let mut bytes = BytesMut::new();
             wire::encode(&envelope, &mut bytes);
             self.counts.messages += 1;
@@ -424,10 +441,23 @@ impl World {
         Ok(())
     }
 
+    /// Whether a server may wait to be taken in: it has lost its folder, or nobody names the one that it has, or it is to learn
+    /// that somebody does.
+    fn has_reason_to_wait(&self, host: HostIndex) -> bool {
+        let Host { incarnation, amnesia, was_member, process, .. } = &self.hosts[host];
+        let (index, membership) = self.invariants.members.committed();
+        let seat = Seat::of(membership, node_id(host)).map(|seat| seat.incarnation);
+        let joins = process.as_ref().is_some_and(|process| {
+            matches!(process.replica.standing(), Standing::Joining { .. }) && index > Index::ZERO
+        });
+        amnesia.is_some() || !was_member || joins || seat != Some(*incarnation)
+    }
+
     /// All properties, as far as this server's step can have touched them.
     fn check(&mut self, host: HostIndex) -> Result<(), Violation> {
-        let known = amnesia::look(&mut self.hosts, host)?;
-        amnesia::check(&self.hosts, host, &known)?;
+        let has_reason = self.has_reason_to_wait(host);
+        let known = amnesia::look(&mut self.hosts, host, has_reason)?;
+        amnesia::check(&self.hosts, host, &known, &self.invariants.members)?;
         let Some(process) = &self.hosts[host].process else { return Ok(()) };
         let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
             return Ok(());
@@ -438,6 +468,17 @@ impl World {
         let view = View::new(host, node, machine.applied(), machine.digest());
         if self.shown[host] == Some(view) {
             return Ok(());
+        }
+        let acts_by = (self.hosts[host].life, node.membership_index());
+        if self.hosts[host].acted_by != Some(acts_by) {
+            // Before it has the log, a server that joins knows no more than who founded the cluster.
+            let is_founder = node.membership().contains(node.id());
+            if acts_by.1 == Index::ZERO && is_founder {
+                self.invariants.members.founded(node.membership());
+            }
+            if acts_by.1 > Index::ZERO || is_founder {
+                self.invariants.acts_by(host, acts_by.1, node.membership())?;
+            }
         }
         let committed = self.invariants.committed.index();
         self.invariants.stepped(view)?;
@@ -459,11 +500,14 @@ impl World {
                     self.trace.line(self.schedule.now(), format_args!("committed {} {ran}", entry.position));
                 }
             }
-            self.invariants.replicated_time.stamped(effects.machine().now_ms())?;
+            self.invariants.stamped(effects.machine().now_ms())?;
         }
         if !is_altered {
             self.invariants.state_machine.stepped(view)?;
         }
+        // It takes part: nobody can take it in any more.
+        self.hosts[host].announced = None;
+        self.hosts[host].acted_by = Some(acts_by);
         self.hosts[host].was_member = true;
         let shown = self.shown[host].replace(view);
         let role_is_new = shown.is_none_or(|shown| shown.role != view.role || shown.term != view.term);

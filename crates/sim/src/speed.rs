@@ -27,6 +27,7 @@ pub fn setting() -> Options {
     Options {
         luck: 0,
         nodes: 5,
+        spares: 0,
         faults_last: FAULTS_LAST,
         network: NetworkOptions {
             delay_min: 500,
@@ -106,6 +107,8 @@ fn faults() -> FaultOptions {
         wipe: None,
         put_back: None,
         lost: 0,
+        change: None,
+        transfer: None,
         clients_first: 0.0,
         flags: Flags::default(),
         disk_bug: None,

@@ -13,6 +13,7 @@ use crate::history::History;
 use crate::host::{Host, WallClock};
 use crate::invariants::{Invariants, View, Violation};
 use crate::network::{Flight, HostIndex, Network};
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::prng::Prng;
 use crate::schedule::{MS, Micros, Schedule};
@@ -157,6 +158,8 @@ pub struct Counts {
     pub held: u64,
     /// Things done to snapshots.
     pub snapshots: u64,
+    /// Changes of the members that a leader took on.
+    pub changes: u64,
     /// Backups that were taken whole.
     pub backups: u64,
     /// Snapshots that came whole from another server.
@@ -192,8 +195,12 @@ pub struct World {
     pub(crate) counts: Counts,
     pub(crate) partition: u64,
     pub(crate) starts: u64,
+    pub(crate) operator: Operator,
     pub(crate) chance: Chances,
 }
+
+/// Makes a stream of chance of its own.
+const OPERATOR: u64 = 0x6f70_6572_6174;
 
 /// Streams of chance, one for each purpose, so that a draw more for one leaves the others as they were.
 pub(crate) struct Chances {
@@ -201,15 +208,23 @@ pub(crate) struct Chances {
     pub(crate) faults: Prng,
     pub(crate) wires: Prng,
     pub(crate) disks: Prng,
+    pub(crate) operator: Prng,
+}
+
+impl Chances {
+    fn new(prng: &mut Prng) -> Self {
+        // From a stream of its own: what is drawn for the others stays as it was.
+        let operator = Prng::new(prng.clone().draw() ^ OPERATOR);
+        Self { hosts: prng.fork(), faults: prng.fork(), wires: prng.fork(), disks: prng.fork(), operator }
+    }
 }
 
 impl World {
     /// The beginning of a run: empty folders, nobody started.
     pub fn new(options: Options, prng: &mut Prng, trace: Trace) -> Self {
-        let count = options.nodes as usize;
+        let count = (options.nodes + options.spares) as usize;
         let network = Network::new(count, options.network.clone(), prng.fork());
-        let mut chance =
-            Chances { hosts: prng.fork(), faults: prng.fork(), wires: prng.fork(), disks: prng.fork() };
+        let mut chance = Chances::new(prng);
         let hosts = (0..count).map(|_| Host { clock: clock(&options, &mut chance.hosts), ..Host::default() });
         let hosts = hosts.collect();
         let workload = Workload::new(options.workload.clone(), prng.fork());
@@ -228,12 +243,13 @@ impl World {
             blame: None,
             healed_at: 0,
             is_short_of_memory: false,
-            invariants: Invariants::new(count),
+            invariants: Invariants::founded_by(options.nodes as usize, count),
             effects: None,
             shown: vec![None; count],
             counts: Counts::default(),
             partition: 0,
             starts: 0,
+            operator: Operator::default(),
             chance,
             options,
         };

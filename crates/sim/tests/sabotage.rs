@@ -104,6 +104,31 @@ fn a_backup_without_a_read_index_is_found() {
 }
 
 #[test]
+fn a_change_in_one_step_is_found() {
+    is_found("change-in-one-step", 1, 10);
+}
+
+#[test]
+fn a_joint_configuration_that_half_decides_is_found() {
+    is_found("commit-by-incoming", 1, 10);
+}
+
+#[test]
+fn a_learner_that_counts_is_found() {
+    is_found("learner-counts", 1, 10);
+}
+
+#[test]
+fn a_change_that_nobody_completes_is_found() {
+    is_found("change-left-to-others", 1, 5);
+}
+
+#[test]
+fn a_transfer_to_one_that_lags_is_found() {
+    is_found("transfer-to-laggard", 1, 5);
+}
+
+#[test]
 fn names_are_unique_and_in_the_docs() {
     let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
     assert_eq!(names.len(), SABOTAGES.len());

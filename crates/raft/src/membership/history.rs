@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Membership;
+use crate::sabotage::Bug;
 use crate::types::{Entry, Index, NodeId, Payload};
 
 /// The memberships of one log.
@@ -54,7 +55,8 @@ impl Memberships {
     /// change, and nobody is elected with less (thesis §4.2.2, figure 4.6).
     pub(crate) fn may_need(&self, id: NodeId, seat: &Bytes) -> bool {
         let votes = |membership: &Membership| membership.is_voter(id) && membership.is_seated(id, seat);
-        self.known.iter().any(|(_, membership)| votes(membership))
+        let needed = self.known.iter().any(|(_, membership)| votes(membership));
+        Bug::SilencesOutgoing.spoils(needed, || votes(self.latest()))
     }
 
     /// Entries have come to the end of the log.

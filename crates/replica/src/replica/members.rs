@@ -20,3 +20,19 @@ impl Replica {
         }
     }
 }
+
+#[cfg(feature = "sabotage")]
+impl Replica {
+    /// Asks consensus for something behind everybody's back: a change of the members that no command would make, so that
+    /// arbitrary ones are tried.
+    pub fn ask_consensus(
+        &mut self,
+        input: quorate_raft::Input,
+    ) -> (Option<Result<quorate_raft::Position, quorate_raft::Refusal>>, super::Actions) {
+        let mut proposed = None;
+        self.with_member(|member, out| proposed = member.step(input, out));
+        self.with_member(crate::member::Member::flush);
+        self.tell_routes();
+        (proposed, std::mem::take(&mut self.outbox.actions))
+    }
+}

@@ -6,8 +6,9 @@ use quorate_replica::replica::Replica;
 use quorate_replica::seat::Seat;
 use quorate_storage::{Incarnation, Start};
 
+use super::members::Members;
 use super::{Violation, violation};
-use crate::host::{Host, host_of};
+use crate::host::{Host, host_of, node_id};
 use crate::network::HostIndex;
 
 /// An answer of consensus that a server has counted.
@@ -19,15 +20,16 @@ pub struct Counted {
     is_named: bool,
 }
 
-/// What a server has counted in its last step.
+/// What a server has counted in its last step. It may have a reason not to take part.
 ///
 /// # Errors
 /// If it is refused, and has forgotten nothing.
-pub fn look(hosts: &mut [Host], host: HostIndex) -> Result<Vec<Counted>, Violation> {
+pub fn look(hosts: &mut [Host], host: HostIndex, has_reason: bool) -> Result<Vec<Counted>, Violation> {
     let Host { process, is_lost, .. } = &mut hosts[host];
     let Some(process) = process else { return Ok(Vec::new()) };
     if let Standing::Refused { why } | Standing::Joining { why } = process.replica.standing()
         && !*is_lost
+        && !has_reason
     {
         violation("refusal", format!("n{} has forgotten nothing, and says: {why}", host + 1))?;
     }
@@ -47,10 +49,17 @@ pub fn look(hosts: &mut [Host], host: HostIndex) -> Result<Vec<Counted>, Violati
 
 /// # Errors
 /// If an amnesiac was counted.
-pub fn check(hosts: &[Host], host: HostIndex, counted: &[Counted]) -> Result<(), Violation> {
+pub fn check(
+    hosts: &[Host],
+    host: HostIndex,
+    counted: &[Counted],
+    members: &Members,
+) -> Result<(), Violation> {
     for Counted { from, incarnation, start, is_named } in counted {
         let Some(amnesia) = hosts.get(*from).and_then(|from| from.amnesia.as_ref()) else { continue };
         let has_forgotten = amnesia.draws.contains(&start.draw);
+        // It may be named no more by what this very step has brought.
+        let is_named = *is_named || members.has_named(node_id(*from), *incarnation);
         if has_forgotten && (*incarnation == amnesia.incarnation || !is_named) {
             let story = format!(
                 "n{} counted an answer of n{}, start {}, which has forgotten what it promised",
@@ -81,7 +90,7 @@ mod tests {
         let hosts = [Host::default(), forgetful];
         let counted = |from, incarnation, draw, is_named| {
             let start = Start { number: 1, draw };
-            check(&hosts, 0, &[Counted { from, incarnation, start, is_named }])
+            check(&hosts, 0, &[Counted { from, incarnation, start, is_named }], &Members::new(2))
         };
         assert!(counted(1, old, 7, true).is_err(), "an older copy");
         assert!(counted(1, fresh, 7, false).is_err(), "an empty folder");

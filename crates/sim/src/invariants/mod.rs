@@ -8,6 +8,7 @@
 //! | `committed` | what is committed never changes, and is on the disks of a majority (thesis §3.6) |
 //! | `state_machine` | same index applied, same digest of the state (thesis, figure 3.2) |
 //! | `false_alarm` | who finds its state diverged is right |
+//! | `members` | quorums of successive memberships overlap; one change at a time; who acts by a membership has it from its snapshot and log; leadership goes to who holds the whole log (thesis §4, §3.10) |
 //! | `monotonic` | commit, applied and term never fall in a process; term and vote never regress (thesis §3.8) |
 //! | `promise` | no vote or acknowledgement leaves before what it promises is durable, and nobody speaks in a term that it could forget (thesis §3.8) |
 //! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
@@ -26,6 +27,7 @@ pub mod exactly_once;
 pub mod false_alarm;
 pub mod leader_completeness;
 pub mod log_matching;
+pub mod members;
 pub mod monotonic;
 pub mod promise;
 pub mod replicated_time;
@@ -33,7 +35,7 @@ pub mod state_machine;
 
 use std::fmt;
 
-use quorate_raft::{Index, Node, Restored, Role, Term, WriteId};
+use quorate_raft::{Index, Membership, Node, Position, Restored, Role, Term, WriteId};
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::wire::PeerEnvelope;
 
@@ -109,9 +111,13 @@ pub struct Invariants {
     pub ledger: Ledger,
     election_safety: election_safety::ElectionSafety,
     log_matching: log_matching::LogMatching,
+    /// Where each log ended before the step that its server takes.
+    before: Vec<Position>,
     /// What is committed.
     pub committed: committed::Committed,
     leader_completeness: leader_completeness::LeaderCompleteness,
+    /// Who belongs to the cluster.
+    pub members: members::Members,
     /// What the committed log makes.
     pub state_machine: state_machine::StateMachineSafety,
     monotonic: monotonic::Monotonic,
@@ -122,7 +128,14 @@ pub struct Invariants {
 impl Invariants {
     /// For a cluster of `hosts` servers that has done nothing yet.
     pub fn new(hosts: usize) -> Self {
+        Self::founded_by(hosts, hosts)
+    }
+
+    /// The same, where the first `founders` of the servers found it, and the rest may come later.
+    pub fn founded_by(founders: usize, hosts: usize) -> Self {
         Self {
+            members: members::Members::new(founders),
+            before: vec![Position::ZERO; hosts],
             ledger: Ledger::new(hosts),
             election_safety: election_safety::ElectionSafety::default(),
             log_matching: log_matching::LogMatching::default(),
@@ -132,6 +145,11 @@ impl Invariants {
             monotonic: monotonic::Monotonic::new(hosts),
             replicated_time: replicated_time::ReplicatedTime::new(hosts),
         }
+    }
+
+    /// A server takes a step: what it writes by it is told next, and what it sends.
+    pub fn steps(&mut self, host: HostIndex) {
+        self.before[host] = self.ledger.host(host).log.last();
     }
 
     /// A server hands a write to its disk.
@@ -152,7 +170,8 @@ impl Invariants {
             return violation("log", format!("n{} wrote entries that leave a gap in its log", host + 1));
         }
         monotonic::check_hard_state(host, before, self.ledger.host(host).hard_state)?;
-        self.log_matching.wrote(host, &write.entries, &self.ledger.host(host).log)
+        self.log_matching.wrote(host, &write.entries, &self.ledger.host(host).log)?;
+        self.members.wrote(host, write, &self.ledger.host(host).log)
     }
 
     /// All writes up to this one that a server handed to its disk are synced.
@@ -178,6 +197,7 @@ impl Invariants {
     /// # Errors
     /// A property that does not hold.
     pub fn sends(&self, host: HostIndex, envelope: &PeerEnvelope) -> Result<(), Violation> {
+        members::hands_over(host, envelope, &self.ledger, self.before[host])?;
         promise::check(host, self.ledger.host(host), envelope)
     }
 
@@ -193,7 +213,26 @@ impl Invariants {
         }
         self.monotonic.stepped(view)?;
         self.election_safety.stepped(view)?;
-        self.committed.stepped(view, &self.ledger)?;
+        self.committed.stepped(view, &self.ledger, &self.members)?;
+        let committed = self.committed.index();
+        self.members.commit(log, view.commit);
+        self.members.stepped(view, log, committed)?;
         self.leader_completeness.stepped(view, log, &self.committed)
+    }
+
+    /// A server acts by this membership, of the entry at `index`.
+    ///
+    /// # Errors
+    /// If its snapshot and its log say another one.
+    pub fn acts_by(&self, host: HostIndex, index: Index, membership: &Membership) -> Result<(), Violation> {
+        self.members.acts_by(host, (index, membership), &self.ledger.host(host).log)
+    }
+
+    /// This is replicated time by the committed log.
+    ///
+    /// # Errors
+    /// If it is ahead of the clocks.
+    pub fn stamped(&mut self, stamp_ms: u64) -> Result<(), Violation> {
+        self.replicated_time.stamped(stamp_ms, &self.members)
     }
 }

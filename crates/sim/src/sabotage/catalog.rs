@@ -309,4 +309,46 @@ pub const SABOTAGES: &[Sabotage] = &[
         bug: Bug::Replica(replica::ComparesAnyCheck),
         weather: weather::comparisons,
     },
+    Sabotage {
+        name: "change-in-one-step",
+        about: "voters change without a joint configuration, and before the leader has committed in its term",
+        bug: Bug::Raft(raft::ChangesInOneStep),
+        weather: weather::members,
+    },
+    Sabotage {
+        name: "commit-by-incoming",
+        about: "a joint configuration is decided by its incoming voters alone",
+        bug: Bug::Raft(raft::CommitsByIncomingAlone),
+        weather: weather::members,
+    },
+    Sabotage {
+        name: "learner-counts",
+        about: "a learner counts as if it had a vote",
+        bug: Bug::Raft(raft::CountsLearners),
+        weather: weather::members,
+    },
+    Sabotage {
+        name: "change-left-to-others",
+        about: "a change that a leader has begun is completed by no other",
+        bug: Bug::Raft(raft::LeavesChangesToOthers),
+        weather: weather::members,
+    },
+    Sabotage {
+        name: "silent-without-vote",
+        about: "who loses its vote does not campaign, though it may be the only one that holds the change (figure 4.6)",
+        bug: Bug::Raft(raft::SilencesOutgoing),
+        weather: weather::few_members,
+    },
+    Sabotage {
+        name: "transfer-to-laggard",
+        about: "leadership is handed to one that lacks entries",
+        bug: Bug::Raft(raft::TransfersToLaggard),
+        weather: weather::members,
+    },
+    Sabotage {
+        name: "snapshot-without-members",
+        about: "a snapshot does not hold the membership",
+        bug: Bug::Replica(replica::SnapshotWithoutMembership),
+        weather: weather::members_in_snapshots,
+    },
 ];

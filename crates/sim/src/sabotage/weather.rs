@@ -319,3 +319,30 @@ pub(super) fn backups(options: &mut Options, prng: &mut Prng) {
     reads(options, prng);
     options.workload.backups = 3;
 }
+
+/// Members come and go all the time, and another leads.
+pub(super) fn members(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.faults.change = Some(prng.between(100, 600) * MS);
+    options.faults.transfer = Some(prng.between(300, 1_500) * MS);
+}
+
+/// The same among few, whose leaders die before their own disks hold what they have sent.
+pub(super) fn few_members(options: &mut Options, prng: &mut Prng) {
+    members(options, prng);
+    quiet(options);
+    options.nodes = if prng.chance(0.5) { 2 } else { 3 };
+    options.faults.partition = None;
+    options.faults.transfer = None;
+    options.faults.leader_crash = Some(prng.between(150, 600) * MS);
+    options.faults.lasts_max = prng.between(50, 600) * MS;
+    options.host.sync_min = prng.between(1, 10) * MS;
+    options.host.sync_max = prng.between(20, 100) * MS;
+    options.host.slow_sync = 0.1;
+}
+
+/// The same, with snapshots all the time: what the log said of the members is gone.
+pub(super) fn members_in_snapshots(options: &mut Options, prng: &mut Prng) {
+    snapshots(options, prng);
+    options.faults.change = Some(prng.between(200, 1_000) * MS);
+}

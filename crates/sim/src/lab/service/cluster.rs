@@ -74,6 +74,7 @@ fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
     Options {
         luck: 0,
         nodes: servers as u64,
+        spares: 0,
         faults_last: Micros::MAX,
         network: NetworkOptions {
             delay_min: WAY,
