@@ -183,10 +183,14 @@ def _plot(picture, left, height, title, steps, curves):
         picture.text(inner - 6, y + 4, _short(most * part / 4), "quiet", "end")
     for step in steps:
         picture.text(place(step, 0)[0], bottom + 18, _steps(step), "quiet", "middle")
-    for system, points in curves.items():
-        picture.curve([place(*point) for point in points], system)
-        x, y = place(*points[-1])
-        picture.text(x + 8, y + 4, PLAIN[system])
+    above = None
+    # From the top down, so that no name is written over another.
+    for system, points in sorted(curves.items(), key=lambda curve: -curve[1][-1][1] if curve[1] else 0):
+        if points:
+            picture.curve([place(*point) for point in points], system)
+            x, y = place(*points[-1])
+            above = y if above is None else max(y, above + 14)
+            picture.text(x + 8, above + 4, PLAIN[system])
 
 
 def _steps(step):

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use crate::draw::Draw;
 use crate::{Args, Session, Work};
 
+/// Milliseconds after which `WAIT` answers with fewer replicas than asked for, which ends the run.
+const WAIT_MILLIS: u64 = 5_000;
+
 /// A connection, and what is sent over it.
 pub(crate) struct Resp {
     stream: TcpStream,
@@ -65,7 +68,9 @@ impl Session for Resp {
             self.command(draw)?;
         }
         if self.wait > 0 {
-            write!(self.out, "*3\r\n$4\r\nWAIT\r\n$1\r\n{}\r\n$1\r\n0\r\n", self.wait)?;
+            let (replicas, millis) = (self.wait.to_string(), WAIT_MILLIS.to_string());
+            write!(self.out, "*3\r\n$4\r\nWAIT\r\n${}\r\n{replicas}\r\n", replicas.len())?;
+            write!(self.out, "${}\r\n{millis}\r\n", millis.len())?;
         }
         self.stream.write_all(&self.out).await?;
         let expected = match self.work {
