@@ -27,6 +27,18 @@ impl Node {
         self.count_pre_votes();
     }
 
+    /// Without a leader that it knows of, this node grants the pre-vote of others that have lost the way, too. If the
+    /// leader lives, its next heartbeat makes all of it undone.
+    pub(crate) fn unreachable(&mut self, id: NodeId) {
+        if matches!(self.role, RoleState::Follower) && self.member.leader == Some(id) {
+            self.member.leader = None;
+            self.member.hurry_timer();
+            if Bug::CampaignsForBrokenWay.is_put_back() {
+                self.start_campaign(false);
+            }
+        }
+    }
+
     /// Enters the next term and asks for votes in it. The requests and the own vote wait for the hard state:
     /// a node that forgets its own vote can give it to another.
     pub(crate) fn start_campaign(&mut self, is_transfer: bool) {
@@ -101,9 +113,18 @@ impl Node {
         let RoleState::Candidate(ballot) = &mut self.role else { return Err(DropReason::NotAsked) };
         if granted {
             ballot.grant(from);
+        } else if self.is_first_try() {
+            self.member.hurry_timer();
         }
         self.count_votes();
         Ok(())
+    }
+
+    /// Whether nobody has campaigned since there was a leader, as far as the log knows. A vote that was split, most likely
+    /// between two that saw the leader die at the same time, is tried again soon; what then goes wrong is another matter,
+    /// for which haste may be the very reason: messages that are longer on the way than that.
+    fn is_first_try(&self) -> bool {
+        self.member.log.last().term.next() == Some(self.member.term())
     }
 
     /// Wins only with the own vote durable: it stands for this node's promise not to vote for another.

@@ -263,7 +263,7 @@ impl Leader {
         let progress = self.progress.get_mut(&to).expect("every member has progress");
         let commit = progress.heartbeat_commit(member.log.commit());
         progress.told(commit);
-        member.send(to, Body::Heartbeat { round: self.reads.round(), commit });
+        member.send_heartbeat(to, Body::Heartbeat { round: self.reads.round(), commit });
     }
 
     pub(crate) fn canonical(&self, member: &Member, words: &mut Words<'_>) {

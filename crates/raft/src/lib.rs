@@ -47,6 +47,10 @@
 //! Together they let a node that is cut off, or hears only half the group, return without deposing anybody. A node
 //! that did enter a later term answers the leader's messages with it; that costs one election.
 //!
+//! A follower to whom its leader's end closes the way is told so ([`Input::Unreachable`]): it waits for a short time instead of
+//! an election timeout, long enough to hear a leader that lives, and asks for pre-votes then. A candidate that is refused in the
+//! first term after a leader's does likewise, for most likely the vote was split. Neither stands for anybody's vote.
+//!
 //! A node whose caller does not trust its state machine any more is told to withdraw ([`Input::Withdraw`]): it follows,
 //! and campaigns no more. Its votes and acknowledgements speak of its log alone, and go on.
 //!

@@ -198,6 +198,17 @@ impl Member {
         self.effects.send_now.push(Envelope { to, message });
     }
 
+    /// Sends a heartbeat, which promises nothing either: were it to wait for this node's disk, one slow sync would cost it the
+    /// leadership.
+    pub(crate) fn send_heartbeat(&mut self, to: NodeId, body: Body) {
+        if Bug::HeartbeatsWaitForDisk.is_put_back() {
+            let message = Message { term: self.term(), body };
+            self.step.send_after.push(Envelope { to, message });
+            return;
+        }
+        self.send(to, body);
+    }
+
     /// Sends what promises nothing, in a term that this node has not entered (pre-vote).
     pub(crate) fn send_in_term(&mut self, to: NodeId, term: Term, body: Body) {
         self.effects.send_now.push(Envelope { to, message: Message { term, body } });
@@ -207,7 +218,10 @@ impl Member {
     /// disk does not silence a node.
     pub(crate) fn promise(&mut self, to: NodeId, body: Body) {
         let envelope = Envelope { to, message: Message { term: self.term(), body } };
-        if self.is_hard_state_durable() || sabotage::leaves_early(&envelope.message.body) {
+        let is_durable = self.is_hard_state_durable();
+        let is_echo = matches!(envelope.message.body, Body::HeartbeatReply { .. });
+        let is_durable = Bug::EchoesWaitForDisk.spoils(is_durable, || is_durable && !is_echo);
+        if is_durable || sabotage::leaves_early(&envelope.message.body) {
             self.effects.send_now.push(envelope);
         } else {
             self.step.send_after.push(envelope);
@@ -235,6 +249,16 @@ impl Member {
         }
         let Limits { election_ticks_min, election_ticks_max, .. } = self.limits;
         self.timeout_ticks = self.prng.between(election_ticks_min, election_ticks_max);
+    }
+
+    /// What is left of the timer is cut down to a newly drawn, short time.
+    pub(crate) fn hurry_timer(&mut self) {
+        if Bug::DrawsTimeoutOnce.is_put_back() {
+            return;
+        }
+        let Limits { hurry_ticks_min, hurry_ticks_max, .. } = self.limits;
+        let left = self.prng.between(hurry_ticks_min, hurry_ticks_max);
+        self.timeout_ticks = self.timeout_ticks.min(self.timer_ticks.saturating_add(left));
     }
 
     /// One tick of the election timer. Says whether an election is due: it ran out, or there is nobody to wait for.

@@ -84,6 +84,13 @@ pub enum Input {
         /// Who, a voter; `None` for the one that holds most of the log.
         to: Option<NodeId>,
     },
+    /// The other end has closed the way to this node, as it does when its process dies. If it leads, the election timer is
+    /// shortened, never prolonged; whoever hears from that leader refuses the pre-vote all the same. It is a hint: that it
+    /// comes late, or never, or of one that lives, costs time and nothing else.
+    Unreachable {
+        /// Who.
+        node: NodeId,
+    },
     /// The caller does not trust its state machine any more: from now on, and for the life of the process, this node
     /// does not campaign, and if it leads, it follows. It holds the log and votes as before: what it promises rests on
     /// its log, in which nothing is wrong, and the others may need it to go on. (Not always does that help: where it
@@ -100,6 +107,12 @@ pub struct Limits {
     pub election_ticks_min: u32,
     /// The longest election timeout, in ticks; drawn anew each time from `[min, max]`.
     pub election_ticks_max: u32,
+    /// The shortest time, in ticks, that is left of an election timeout where there is reason to believe that waiting is of
+    /// no use: see [`Input::Unreachable`], and what a candidate does that is refused. More than a heartbeat, so that a leader
+    /// that lives is heard first.
+    pub hurry_ticks_min: u32,
+    /// The longest, in ticks; drawn anew each time.
+    pub hurry_ticks_max: u32,
     /// Bytes of one proposal.
     pub entry_bytes_max: usize,
     /// Bytes of entries in one append message (one entry may exceed it alone).
@@ -160,6 +173,10 @@ impl Limits {
             "an election would be due before a heartbeat"
         );
         assert!(self.election_ticks_min <= self.election_ticks_max, "election timeouts from more to less");
+        assert!(
+            (1..=self.hurry_ticks_max).contains(&self.hurry_ticks_min),
+            "hurried timeouts from more to less, or of nothing"
+        );
         assert!(self.append_bytes_max > 0 && self.inflight_bytes_max > 0, "nothing could be sent");
         assert!(self.apply_bytes_max > 0, "nothing could be applied");
         assert!(self.inflight_messages_max > 0, "nothing could be in flight");
@@ -206,6 +223,7 @@ impl Node {
             Input::Install { last, membership } => self.install(last, membership),
             Input::Reconfigure { target } => self.reconfigure(&target),
             Input::Transfer { to } => self.start_transfer(to),
+            Input::Unreachable { node } => self.unreachable(node),
             Input::Withdraw => self.withdraw(),
         }
         self.member.finish_step()

@@ -306,6 +306,8 @@ mod tests {
             heartbeat_ticks: 2,
             election_ticks_min: 10,
             election_ticks_max: 20,
+            hurry_ticks_min: 3,
+            hurry_ticks_max: 6,
             entry_bytes_max: 100,
             append_bytes_max: 100,
             inflight_bytes_max: 50,

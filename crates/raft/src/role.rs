@@ -62,7 +62,7 @@ impl RoleState {
     }
 }
 
-/// Who said yes. Refusals are not counted: a lost election ends with the timer or a later term.
+/// Who said yes. Refusals are not counted: a lost election ends with the timer, which they shorten once, or a later term.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ballot {
     granted: BTreeSet<NodeId>,

@@ -27,6 +27,12 @@ pub enum Bug {
     DrawsTimeoutOnce,
     /// A pre-vote is refused without a word of the later term that it is refused for.
     RefusesPreVoteSilently,
+    /// A leader's heartbeats wait for its own disk.
+    HeartbeatsWaitForDisk,
+    /// A follower's answers to heartbeats wait for its disk.
+    EchoesWaitForDisk,
+    /// Who loses the way to its leader campaigns at once, and asks nobody whether there is a reason.
+    CampaignsForBrokenWay,
     /// The next index may fall to the match index and below.
     NextBelowMatch,
     /// A read joins a round whose messages have left.

@@ -117,6 +117,7 @@ impl goldenscript::Runner for Player {
             "reconfigure" => self.reconfigure(&mut args)?,
             "members" => self.members(&mut args)?,
             "transfer" => self.transfer(&mut args)?,
+            "unreachable" => self.unreachable(&mut args)?,
             "withdraw" => self.withdraw(&mut args)?,
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
@@ -237,6 +238,15 @@ impl Player {
             }
         }
         Err("its timer did not run out".into())
+    }
+
+    /// `unreachable n1 n2 n3`: these learn that the way to the first is closed from its side.
+    fn unreachable(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let node = next_node(args)?;
+        for id in nodes(&self.cluster, args)? {
+            self.cluster.step(id, Input::Unreachable { node });
+        }
+        Ok(())
     }
 
     /// `withdraw n1`: its caller does not trust its state machine any more.

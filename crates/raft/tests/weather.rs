@@ -79,6 +79,9 @@ enum Event {
     /// What was asked for last has come.
     Install,
     ApplyMore,
+    Unreachable {
+        node: u64,
+    },
     Withdraw,
 }
 
@@ -101,6 +104,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..3_u64, 0..3_u64).prop_map(|(back, kept)| Event::Compact { back, kept }),
         2 => Just(Event::Install),
         2 => Just(Event::ApplyMore),
+        2 => (1..=5_u64).prop_map(|node| Event::Unreachable { node }),
         1 => Just(Event::Withdraw),
     ]
 }
@@ -110,6 +114,8 @@ fn started() -> Node {
         heartbeat_ticks: 1,
         election_ticks_min: 3,
         election_ticks_max: 5,
+        hurry_ticks_min: 2,
+        hurry_ticks_max: 3,
         entry_bytes_max: 100,
         append_bytes_max: 100,
         inflight_bytes_max: 300,
@@ -195,6 +201,7 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
         Event::Propose => Input::Propose { payload: Bytes::from_static(b"mine") },
         Event::Read => Input::Read { token: ReadToken(token) },
         Event::ApplyMore => Input::ApplyMore,
+        Event::Unreachable { node } => Input::Unreachable { node: node_id(node) },
         Event::Withdraw => Input::Withdraw,
         Event::Compact { back, kept } => {
             let index = Index(node.applied().0.saturating_sub(back));

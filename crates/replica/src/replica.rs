@@ -369,7 +369,7 @@ impl Replica {
                 }
                 Event::Greeted(greeted) => self.programs.note(greeted),
                 Event::LinkUp(node) => self.link_up(node),
-                Event::LinkDown(node) => self.with_member(|member, _| member.link_down(node)),
+                Event::LinkDown(node) => self.with_member(|member, out| member.link_down(node, out)),
                 Event::Leave => self.is_leaving = true,
                 Event::TakeSnapshot => self.with_member(|member, _| member.ask_for_snapshot()),
                 Event::Snapshot(SnapshotNews::Backup(BackupNews::Read { to, .. }))

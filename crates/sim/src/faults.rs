@@ -198,6 +198,7 @@ impl World {
     /// A process is gone, with the power or without.
     pub(crate) fn crash(&mut self, host: HostIndex, power: bool) {
         let had_process = self.hosts[host].process.take().is_some();
+        self.invariants.steady.disturbed();
         if power {
             let seed = self.chance.disks.draw();
             // The extremes deserve more than their share: nothing survives, everything survives.
@@ -212,6 +213,9 @@ impl World {
         self.hosts[host].life += 1;
         self.counts.crashes += u64::from(had_process);
         self.break_all_wires_of(host, power);
+        if had_process && !power {
+            self.close_links(host);
+        }
         let what = if power { "power" } else { "its process" };
         let now = self.now();
         self.chronicle.end(Kind::Leader, Some(host), now);
@@ -376,6 +380,8 @@ impl World {
         let peer = self.chance.faults.below(self.hosts.len() as u64) as HostIndex;
         if peer != host {
             self.network.reset(host, peer);
+            self.link_down(host, peer);
+            self.link_down(peer, host);
             self.mark(Some(host), format!("the link of n{} and n{} breaks", host + 1, peer + 1));
             self.announce_link(host, peer);
         }

@@ -23,6 +23,8 @@ pub mod duration;
 pub mod effects;
 pub mod explore;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod far_behind;
 pub mod faults;
 pub mod fuzz;

@@ -149,7 +149,7 @@ pub struct FaultOptions {
     pub partition: Option<Micros>,
     /// A partition has no shape, with this probability: each link in each direction is cut or not.
     pub odd_cuts: f64,
-    /// A link breaks and is there again: what was on the way is lost, both ends see `LinkUp`.
+    /// A link breaks and is there again: what was on the way is lost, both ends see `LinkDown`, then `LinkUp`.
     #[serde(with = "duration::or_off")]
     pub link_reset: Option<Micros>,
     /// A clock jumps, by up to [`Self::clock_jump_ms`] in either direction.

@@ -197,6 +197,22 @@ impl World {
         }
     }
 
+    /// A process is dead, and its machine closes what it had open. (One that loses power closes nothing.)
+    pub(crate) fn close_links(&mut self, host: HostIndex) {
+        let life = self.hosts[host].life;
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            let delay = self.chance.links.between(1, 50) * MS / 10;
+            if self.network.is_open(host, other) {
+                self.schedule.after(delay, Happening::LinkDown { host: other, peer: host, life });
+            }
+        }
+    }
+
+    /// A server's way to another is closed.
+    pub(crate) fn link_down(&mut self, host: HostIndex, peer: HostIndex) {
+        self.give(host, Event::LinkDown(node_id(peer)));
+    }
+
     /// Bytes arrive from another server.
     pub(crate) fn arrival(&mut self, flight: &Flight) -> Result<(), Violation> {
         let Flight { from, to, .. } = *flight;
@@ -220,6 +236,7 @@ impl World {
                 // As the server does: garbage is dropped and counted, and its connection closed.
                 self.counts.garbage += 1;
                 self.network.reset(from, to);
+                self.link_down(from, to);
                 self.announce_link(from, to);
                 Ok(())
             }
@@ -482,6 +499,7 @@ impl World {
         }
         let committed = self.invariants.committed.index();
         self.invariants.stepped(view)?;
+        self.invariants.steady.stepped(view, self.schedule.now())?;
         if view.commit > committed {
             let cluster = process.replica.status().cluster;
             let cluster =

@@ -11,6 +11,7 @@ use crate::effects::Effects;
 use crate::faults::Fault;
 use crate::history::History;
 use crate::host::{Host, WallClock};
+use crate::invariants::steady::Steady;
 use crate::invariants::{Invariants, View, Violation};
 use crate::network::{Flight, HostIndex, Network};
 use crate::operator::Operator;
@@ -49,6 +50,15 @@ pub enum Happening {
         host: HostIndex,
         /// Whom it reaches.
         peer: HostIndex,
+    },
+    /// A server notices that its way to a peer was closed from the other end.
+    LinkDown {
+        /// Who notices.
+        host: HostIndex,
+        /// Whom it does not reach any more.
+        peer: HostIndex,
+        /// The life of the peer since: in another one the way may be up again.
+        life: u64,
     },
     /// A fault begins.
     Fault(Fault),
@@ -201,6 +211,8 @@ pub struct World {
 
 /// Makes a stream of chance of its own.
 const OPERATOR: u64 = 0x6f70_6572_6174;
+/// And another.
+const LINKS: u64 = 0x6c69_6e6b_7321;
 
 /// Streams of chance, one for each purpose, so that a draw more for one leaves the others as they were.
 pub(crate) struct Chances {
@@ -209,13 +221,15 @@ pub(crate) struct Chances {
     pub(crate) wires: Prng,
     pub(crate) disks: Prng,
     pub(crate) operator: Prng,
+    pub(crate) links: Prng,
 }
 
 impl Chances {
     fn new(prng: &mut Prng) -> Self {
         // From a stream of its own: what is drawn for the others stays as it was.
         let operator = Prng::new(prng.clone().draw() ^ OPERATOR);
-        Self { hosts: prng.fork(), faults: prng.fork(), wires: prng.fork(), disks: prng.fork(), operator }
+        let links = Prng::new(prng.clone().draw() ^ LINKS);
+        Self { hosts: prng.fork(), faults: prng.fork(), wires: prng.fork(), disks: prng.fork(), operator, links }
     }
 }
 
@@ -253,6 +267,7 @@ impl World {
             chance,
             options,
         };
+        world.invariants.steady = Steady::of(&world.options);
         world.put_disk_bug_back();
         for host in 0..count {
             let delay = world.chance.hosts.between(0, 500 * MS);
@@ -311,6 +326,12 @@ impl World {
             Happening::Arrival(flight) => self.arrival(&flight),
             Happening::LinkUp { host, peer } => {
                 self.link_up(host, peer);
+                Ok(())
+            }
+            Happening::LinkDown { host, peer, life } => {
+                if self.hosts[peer].life == life {
+                    self.link_down(host, peer);
+                }
                 Ok(())
             }
             Happening::Fault(fault) => self.strike(fault),

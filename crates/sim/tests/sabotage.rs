@@ -129,6 +129,17 @@ fn a_transfer_to_one_that_lags_is_found() {
 }
 
 #[test]
+fn a_heartbeat_that_waits_for_a_disk_is_found() {
+    is_found("heartbeat-behind-sync", 1, 10);
+    is_found("echo-behind-sync", 1, 10);
+}
+
+#[test]
+fn a_campaign_for_nothing_but_a_broken_way_is_found() {
+    is_found("campaign-for-broken-way", 1, 20);
+}
+
+#[test]
 fn names_are_unique_and_in_the_docs() {
     let names: BTreeSet<&str> = SABOTAGES.iter().map(|sabotage| sabotage.name).collect();
     assert_eq!(names.len(), SABOTAGES.len());

@@ -62,8 +62,9 @@ impl Member {
         self.leaving.since.get_or_insert(now);
     }
 
-    pub(crate) fn link_down(&mut self, node: NodeId) {
+    pub(crate) fn link_down(&mut self, node: NodeId, out: &mut Outbox) {
         self.leaving.link_down(node);
+        self.step(Input::Unreachable { node }, out);
     }
 
     /// At the end of a step: goes on with leaving, and says where it stands.

@@ -102,6 +102,8 @@ impl Config {
             heartbeat_ticks: 5,
             election_ticks_min: 25,
             election_ticks_max: 50,
+            hurry_ticks_min: 6,
+            hurry_ticks_max: 15,
             entry_bytes_max: ENTRY_BYTES_MAX,
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 8 << 20,

@@ -26,4 +26,5 @@ mod redis_clients;
 mod rolling;
 mod scripts;
 mod snapshots;
+mod steady;
 mod support;

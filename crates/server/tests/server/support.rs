@@ -94,7 +94,12 @@ impl Plan {
 
     /// Starts it, and waits for nothing.
     pub(crate) fn spawn(&self) -> Server {
-        let mut child = self.command().spawn().unwrap();
+        self.spawn_as(&mut self.command())
+    }
+
+    /// As this command, made of its own, says.
+    pub(crate) fn spawn_as(&self, command: &mut Command) -> Server {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (err, into) = (child.stderr.take().unwrap(), Arc::clone(&log));
         std::thread::spawn(move || {

@@ -14,6 +14,7 @@
 //! | `recovery` | a disk gives back what was synced, and then a beginning of what was not (thesis §3.8) |
 //! | `replicated_time` | never ahead of a majority's clocks |
 //! | `amnesia` | nobody who has forgotten what it promised helps a majority, and nobody else is refused |
+//! | `steady` | nobody is elected where nothing gives a reason: slow disks and a broken link are none |
 //! | `answered` | every request is answered, if only with "unknown" |
 //! | `exactly_once` | every token appended is there once at most, and once if it was acknowledged (thesis §6.3) |
 //! | `connection_order` | commands of a connection take effect in the order sent, reads among them |
@@ -32,6 +33,7 @@ pub mod monotonic;
 pub mod promise;
 pub mod replicated_time;
 pub mod state_machine;
+pub mod steady;
 
 use std::fmt;
 
@@ -123,6 +125,8 @@ pub struct Invariants {
     monotonic: monotonic::Monotonic,
     /// What clocks have shown.
     pub replicated_time: replicated_time::ReplicatedTime,
+    /// Whether there may be elections.
+    pub steady: steady::Steady,
 }
 
 impl Invariants {
@@ -144,6 +148,7 @@ impl Invariants {
             state_machine: state_machine::StateMachineSafety::default(),
             monotonic: monotonic::Monotonic::new(hosts),
             replicated_time: replicated_time::ReplicatedTime::new(hosts),
+            steady: steady::Steady::default(),
         }
     }
 

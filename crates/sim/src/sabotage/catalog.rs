@@ -94,6 +94,24 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::lost_servers,
     },
     Sabotage {
+        name: "heartbeat-behind-sync",
+        about: "a leader's heartbeats wait for its disk",
+        bug: Bug::Raft(raft::HeartbeatsWaitForDisk),
+        weather: weather::slow_syncs,
+    },
+    Sabotage {
+        name: "echo-behind-sync",
+        about: "the answers to heartbeats wait for the disk",
+        bug: Bug::Raft(raft::EchoesWaitForDisk),
+        weather: weather::slow_syncs,
+    },
+    Sabotage {
+        name: "campaign-for-broken-way",
+        about: "who loses the way to its leader campaigns, without a pre-vote",
+        bug: Bug::Raft(raft::CampaignsForBrokenWay),
+        weather: weather::broken_ways,
+    },
+    Sabotage {
         name: "next-below-match",
         about: "the next index may fall to the match index",
         bug: Bug::Raft(raft::NextBelowMatch),

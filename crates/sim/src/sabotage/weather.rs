@@ -138,6 +138,28 @@ pub(super) fn slow_disks(options: &mut Options, prng: &mut Prng) {
     options.faults.power_crash = Some(prng.between(500, 3_000) * MS);
 }
 
+/// Nothing goes wrong, and nothing gives a reason for an election.
+fn calm(options: &mut Options, prng: &mut Prng) {
+    light(options, prng);
+    *options = options.without_faults();
+    options.nodes = if prng.chance(0.7) { 3 } else { 5 };
+}
+
+/// All that is wrong is that a sync takes longer than an election timeout, on some disks, for a while.
+pub(super) fn slow_syncs(options: &mut Options, prng: &mut Prng) {
+    calm(options, prng);
+    options.faults.slow_disk = Some(prng.between(500, 2_000) * MS);
+    options.faults.lasts_min = SECOND;
+    options.faults.lasts_max = 4 * SECOND;
+    options.host.sync_slow = prng.between(500, 1_500) * MS;
+}
+
+/// All that is wrong is that a link breaks now and then, and is there again.
+pub(super) fn broken_ways(options: &mut Options, prng: &mut Prng) {
+    calm(options, prng);
+    options.faults.link_reset = Some(4 * SECOND);
+}
+
 /// Everything starts at one instant, runs at one speed, and answers slowly: elections split, and only chance ends it.
 pub(super) fn same_start(options: &mut Options, prng: &mut Prng) {
     light(options, prng);

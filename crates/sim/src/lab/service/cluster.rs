@@ -219,6 +219,7 @@ impl Service {
 
     /// Servers of different groups cannot reach each other. Clients reach everybody.
     pub(crate) fn partition(&mut self, group_of: &[usize]) {
+        self.world.invariants.steady.disturbed();
         let opened = self.world.network.cut(|from, to| group_of[from] != group_of[to]);
         self.world.announce_links(&opened);
     }
