@@ -85,8 +85,7 @@ pub enum Input {
         to: Option<NodeId>,
     },
     /// The other end has closed the way to this node, as it does when its process dies. If it leads, the election timer is
-    /// shortened, never prolonged; whoever hears from that leader refuses the pre-vote all the same. It is a hint: that it
-    /// comes late, or never, or of one that lives, costs time and nothing else.
+    /// shortened; whoever hears from that leader refuses the pre-vote all the same. A hint: wrong or late it costs only time.
     Unreachable {
         /// Who.
         node: NodeId,
