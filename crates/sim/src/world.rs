@@ -229,7 +229,14 @@ impl Chances {
         // From a stream of its own: what is drawn for the others stays as it was.
         let operator = Prng::new(prng.clone().draw() ^ OPERATOR);
         let links = Prng::new(prng.clone().draw() ^ LINKS);
-        Self { hosts: prng.fork(), faults: prng.fork(), wires: prng.fork(), disks: prng.fork(), operator, links }
+        Self {
+            hosts: prng.fork(),
+            faults: prng.fork(),
+            wires: prng.fork(),
+            disks: prng.fork(),
+            operator,
+            links,
+        }
     }
 }
 
