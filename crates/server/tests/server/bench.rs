@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quorate_resp::{CommandDecoder, CommandLimits, Frame, Incoming};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::ports::free_port;
-use crate::support::{Client, Cluster, Plan, run, wait_for};
+use crate::support::{Client, Cluster, Plan, QUORATE, run, wait_for};
 
 /// Runs it without a warm-up; exit status, the results, and what it said besides.
 fn bench(servers: &str, arguments: &[&str]) -> (i32, Value, String) {
@@ -247,6 +248,42 @@ fn where_nobody_listens_or_nothing_can_be_written_it_says_so_at_once() {
     let (status, _, err) = bench(&address, &["set", "--keys", "1000", "--key-size", "2"]);
     assert_eq!(status, 2);
     assert!(err.contains("--key-size 2"), "{err}");
+}
+
+#[test]
+fn an_interrupt_ends_it_and_shows_what_there_is() {
+    let folder = TempDir::new().unwrap();
+    let server = Plan::alone(folder.path()).start();
+    server.serving();
+    let servers = format!("127.0.0.1:{}", server.port);
+    let child = Command::new(QUORATE)
+        .args([
+            "bench",
+            "set",
+            "get",
+            "--servers",
+            &servers,
+            "--duration",
+            "60m",
+            "--warm-up",
+            "0",
+            "--json",
+            "-",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("a key that it has set", || {
+        matches!(server.client().call(&["DBSIZE"]), Frame::Integer(1..)).then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let runs = results["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), runs[0]["stopped"].as_str()), (1, Some("interrupted")));
+    assert!(runs[0]["requests"].as_u64() >= Some(1), "{results}");
 }
 
 /// A Redis, killed when it is dropped; `None` where none is installed.
