@@ -43,8 +43,8 @@ impl Node {
     /// a node that forgets its own vote can give it to another.
     pub(crate) fn start_campaign(&mut self, is_transfer: bool) {
         let Some(term) = self.member.term().next() else { return };
-        self.member.reset_timer();
         self.member.enter_term(term);
+        self.member.reset_timer();
         self.member.vote_for(self.member.id);
         self.role = RoleState::Candidate(Ballot::default());
         let last = self.member.log.last();

@@ -159,6 +159,7 @@ mod effects;
 mod election;
 mod follower;
 mod leader;
+mod limits;
 mod log;
 mod member;
 mod membership;
@@ -177,6 +178,7 @@ mod verdict;
 mod writes;
 
 pub use effects::*;
+pub use limits::*;
 pub use membership::{MEMBERS_MAX, MalformedMembership, Membership, SEAT_BYTES_MAX};
 pub use message::*;
 pub use node::*;

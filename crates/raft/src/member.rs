@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use crate::canonical::Words;
 use crate::effects::{Effects, Persist};
+use crate::limits::Limits;
 use crate::log::Log;
 use crate::membership::{Membership, Memberships};
 use crate::message::{Body, Envelope, Message};
-use crate::node::{Config, Limits, Restored};
+use crate::node::{Config, Restored};
 use crate::prng::Prng;
 use crate::sabotage::{self, Bug};
 use crate::types::{Entry, HardState, Index, NodeId, Position, Term};
@@ -248,7 +249,16 @@ impl Member {
             return;
         }
         let Limits { election_ticks_min, election_ticks_max, .. } = self.limits;
-        self.timeout_ticks = self.prng.between(election_ticks_min, election_ticks_max);
+        let drawn = self.prng.between(election_ticks_min, election_ticks_max);
+        self.timeout_ticks = drawn.saturating_mul(self.patience());
+    }
+
+    /// Times an election timeout. A candidate's vote, and then a voter's, must be on a disk before it counts: where two syncs
+    /// take longer than a timeout nobody would ever be elected, if all did not wait longer from time to time.
+    fn patience(&self) -> u32 {
+        let lost_terms = self.term().0.saturating_sub(self.log.last().term.0).saturating_sub(1);
+        let doublings = u32::try_from(lost_terms).unwrap_or(u32::MAX).min(16);
+        Bug::NeverWaitsLonger.spoils((1 << doublings).min(self.limits.election_patience_max), || 1)
     }
 
     /// What is left of the timer is cut down to a newly drawn, short time.

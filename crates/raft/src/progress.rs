@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::canonical::Words;
-use crate::node::Limits;
+use crate::limits::Limits;
 use crate::sabotage::Bug;
 use crate::types::{Index, Round};
 
@@ -306,6 +306,7 @@ mod tests {
             heartbeat_ticks: 2,
             election_ticks_min: 10,
             election_ticks_max: 20,
+            election_patience_max: 1,
             hurry_ticks_min: 3,
             hurry_ticks_max: 6,
             entry_bytes_max: 100,

@@ -27,6 +27,8 @@ pub enum Bug {
     DrawsTimeoutOnce,
     /// A pre-vote is refused without a word of the later term that it is refused for.
     RefusesPreVoteSilently,
+    /// Campaigns are given up after as long a time, however many were lost.
+    NeverWaitsLonger,
     /// A leader's heartbeats wait for its own disk.
     HeartbeatsWaitForDisk,
     /// A follower's answers to heartbeats wait for its disk.

@@ -148,6 +148,7 @@ impl Player {
         limits.inflight_messages_max = number(args, "inflight_messages_max", limits.inflight_messages_max)?;
         limits.uncommitted_bytes_max = number(args, "uncommitted_bytes_max", limits.uncommitted_bytes_max)?;
         limits.apply_bytes_max = number(args, "apply_bytes_max", limits.apply_bytes_max)?;
+        limits.election_patience_max = number(args, "patience", limits.election_patience_max)?;
         limits.reads_waiting_max = number(args, "reads_waiting_max", limits.reads_waiting_max)?;
         let auto_persist = number(args, "auto", true)?;
         args.reject_next()?;

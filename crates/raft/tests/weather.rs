@@ -114,6 +114,7 @@ fn started() -> Node {
         heartbeat_ticks: 1,
         election_ticks_min: 3,
         election_ticks_max: 5,
+        election_patience_max: 2,
         hurry_ticks_min: 2,
         hurry_ticks_max: 3,
         entry_bytes_max: 100,

@@ -88,3 +88,25 @@ fn disks_that_take_as_long_as_an_election_timeout_cause_no_election() {
     // One sync each, two at most: a follower's begins while the leader's of another write is under way.
     assert!(written >= 50, "{written}");
 }
+
+/// Two such syncs stand between a campaign and its end: the candidate's own vote, and then a voter's.
+#[test]
+fn disks_that_take_as_long_as_an_election_timeout_elect_a_leader() {
+    let elected = || -> Result<Micros, Violation> {
+        let mut service =
+            Service::on_hosts(3, 7, |host| (host.sync_min, host.sync_max) = (500 * MS, 500 * MS))?;
+        let leader = service.leader()?;
+        service.stop(leader, false);
+        let others: Vec<HostIndex> = (0..3).filter(|host| *host != leader).collect();
+        let clerk = service.clerk(&others);
+        let append = service.append(clerk);
+        service.tell(clerk, [(Bytes::from_static(b"k"), append)]);
+        let took = service.finish(&[clerk], 20 * SECOND)?;
+        service.start(leader);
+        service.run_for(6 * SECOND)?;
+        service.judged(Vec::new())?;
+        Ok(took)
+    };
+    let took = elected().unwrap_or_else(|violation| panic!("{violation}"));
+    println!("a write is served after {} ms", took / MS);
+}

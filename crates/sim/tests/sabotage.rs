@@ -135,6 +135,11 @@ fn a_heartbeat_that_waits_for_a_disk_is_found() {
 }
 
 #[test]
+fn campaigns_that_are_given_up_too_soon_are_found() {
+    is_found("timeout-never-longer", 1, 10);
+}
+
+#[test]
 fn a_campaign_for_nothing_but_a_broken_way_is_found() {
     is_found("campaign-for-broken-way", 1, 20);
 }

@@ -123,6 +123,7 @@ pub(crate) fn test_limits() -> Limits {
         heartbeat_ticks: 2,
         election_ticks_min: 10,
         election_ticks_max: 20,
+        election_patience_max: 1,
         hurry_ticks_min: 3,
         hurry_ticks_max: 6,
         entry_bytes_max: 1_000,

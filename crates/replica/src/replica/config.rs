@@ -102,6 +102,7 @@ impl Config {
             heartbeat_ticks: 5,
             election_ticks_min: 25,
             election_ticks_max: 50,
+            election_patience_max: 4,
             hurry_ticks_min: 6,
             hurry_ticks_max: 15,
             entry_bytes_max: ENTRY_BYTES_MAX,

@@ -135,6 +135,7 @@ impl Local {
             heartbeat_ticks: 1,
             election_ticks_min: ELECTION_TICKS,
             election_ticks_max: ELECTION_TICKS,
+            election_patience_max: 1,
             hurry_ticks_min: ELECTION_TICKS,
             hurry_ticks_max: ELECTION_TICKS,
             entry_bytes_max: 64,

@@ -94,6 +94,12 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::lost_servers,
     },
     Sabotage {
+        name: "timeout-never-longer",
+        about: "campaigns are given up after as long a time, however many were lost",
+        bug: Bug::Raft(raft::NeverWaitsLonger),
+        weather: weather::slow_votes,
+    },
+    Sabotage {
         name: "heartbeat-behind-sync",
         about: "a leader's heartbeats wait for its disk",
         bug: Bug::Raft(raft::HeartbeatsWaitForDisk),

@@ -154,6 +154,16 @@ pub(super) fn slow_syncs(options: &mut Options, prng: &mut Prng) {
     options.host.sync_slow = prng.between(500, 1_500) * MS;
 }
 
+/// Leaders die, and a vote takes about as long to become durable as a campaign lasts.
+pub(super) fn slow_votes(options: &mut Options, prng: &mut Prng) {
+    calm(options, prng);
+    options.faults.leader_crash = Some(prng.between(3_000, 6_000) * MS);
+    options.faults.lasts_min = 300 * MS;
+    options.faults.lasts_max = SECOND;
+    options.host.sync_min = prng.between(250, 300) * MS;
+    options.host.sync_max = options.host.sync_min + 20 * MS;
+}
+
 /// All that is wrong is that a link breaks now and then, and is there again.
 pub(super) fn broken_ways(options: &mut Options, prng: &mut Prng) {
     calm(options, prng);
