@@ -13,9 +13,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_replica::command::Reply;
 use quorate_replica::replica::{ConnectionId, Event, Request};
 use quorate_resp::{Command, CommandDecoder, CommandLimits, Encoder, Incoming};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::buffers::Buffers;
 use crate::command::client::Client;
 use crate::command::{self, Call, Outcome};
 use crate::outbox::Outbox;
@@ -97,8 +99,8 @@ impl Connection {
     }
 
     /// Sends what can be sent. What cannot, and all else that follows from it, is left to the connection's own task.
-    pub(crate) fn flush(&self) {
-        let written = self.write();
+    pub(crate) fn flush(&self, buffers: &Buffers) {
+        let written = self.write(buffers);
         let is_done = matches!(written, Written::All);
         if !is_done || self.is_stalled.get() || self.ending.get() != Ending::Open {
             self.wake();
@@ -123,8 +125,22 @@ impl Connection {
         }
     }
 
-    fn write(&self) -> Written {
+    fn wakes_by(&self, task: &Waker) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(task)) {
+            *waker = Some(task.clone());
+        }
+    }
+
+    fn write(&self, buffers: &Buffers) -> Written {
         let mut outbox = self.outbox.borrow_mut();
+        buffers.lend(outbox.buffer());
+        let written = self.write_from(&mut outbox);
+        buffers.give_back(outbox.buffer());
+        written
+    }
+
+    fn write_from(&self, outbox: &mut Outbox) -> Written {
         let mut budget = WRITE_BYTES_PER_TURN;
         loop {
             let (first, second) = outbox.pieces();
@@ -176,6 +192,7 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: Socket
         connection: &connection,
         decoder,
         input: BytesMut::new(),
+        is_lent: false,
         reply: BytesMut::new(),
         is_out_of_step: false,
         last_bytes: 0,
@@ -221,6 +238,8 @@ struct Reader<'a> {
     decoder: CommandDecoder,
     /// What was read and not understood yet.
     input: BytesMut,
+    /// That is in memory that all connections read into.
+    is_lent: bool,
     /// A local answer in the making.
     reply: BytesMut,
     /// The client broke the protocol.
@@ -239,11 +258,13 @@ enum Step {
 
 impl Reader<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        *self.connection.waker.borrow_mut() = Some(context.waker().clone());
+        self.connection.wakes_by(context.waker());
         self.connection.is_stalled.set(false);
         if self.shared.inbox.is_closed() && self.connection.ending.get() == Ending::Open {
             self.connection.ending.set(Ending::Leaving);
         }
+        // Answers that are there at once are laid out in it, too.
+        self.shared.buffers.lend(self.connection.outbox.borrow_mut().buffer());
         let mut bytes = 0;
         while self.connection.ending.get().is_listening() {
             if bytes >= READ_BYTES_PER_TURN {
@@ -264,7 +285,7 @@ impl Reader<'_> {
             if self.connection.ending.get() == Ending::Now {
                 return Poll::Ready(());
             }
-            match self.connection.write() {
+            match self.connection.write(&self.shared.buffers) {
                 Written::Gone => return Poll::Ready(()),
                 Written::All => break,
                 Written::TurnOver => {
@@ -293,10 +314,7 @@ impl Reader<'_> {
         if matches!(self.run_buffered(context), Step::Wait) || !self.connection.ending.get().is_listening() {
             return Step::Wait;
         }
-        if self.input.is_empty() {
-            // An idle connection keeps no buffer.
-            self.input = BytesMut::new();
-        }
+        self.keep_rest();
         let is_leaving = self.connection.ending.get() == Ending::Leaving;
         if is_leaving && self.last_bytes >= LAST_BYTES_MAX {
             self.connection.ending.set(Ending::Draining);
@@ -316,13 +334,12 @@ impl Reader<'_> {
                 return Step::Wait;
             }
         }
-        self.input.reserve(self.decoder.room_wanted(self.input.len(), READ_BYTES));
-        let mut room = (&mut self.input).limit(READ_BYTES_MAX);
-        match self.connection.stream.try_read_buf(&mut room) {
+        match self.read_socket() {
             // The client says no more; what it has asked is still answered.
             Ok(0) => self.connection.ending.set(Ending::Draining),
             Ok(bytes) => {
                 self.last_bytes += if is_leaving { bytes } else { 0 };
+                self.connection.client.borrow_mut().active = Instant::now();
                 return Step::More(bytes);
             }
             // Readiness is cleared by this: the next look registers the task.
@@ -330,6 +347,41 @@ impl Reader<'_> {
             Err(_) => self.connection.ending.set(Ending::Now),
         }
         Step::More(0)
+    }
+
+    fn read_socket(&mut self) -> io::Result<usize> {
+        let Self { shared, connection, decoder, input, is_lent, .. } = self;
+        *is_lent = input.is_empty() && decoder.is_at_start();
+        let mut lent = is_lent.then(|| shared.buffers.reading(READ_BYTES));
+        let buffer = match &mut lent {
+            Some(lent) => &mut **lent,
+            None => {
+                input.reserve(decoder.room_wanted(input.len(), READ_BYTES));
+                &mut *input
+            }
+        };
+        let room_bytes = (buffer.capacity() - buffer.len()).min(READ_BYTES_MAX);
+        let read = connection.stream.try_read_buf(&mut buffer.limit(READ_BYTES_MAX));
+        if read.as_ref().is_ok_and(|bytes| (1..room_bytes).contains(bytes)) {
+            // There is no more: the next look need not ask the kernel, which tells when something comes. This is how a
+            // socket that was read to its end is marked as such.
+            let end = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = connection.stream.try_io(Interest::READABLE, end);
+        }
+        if let Some(mut lent) = lent {
+            *input = lent.split();
+        }
+        read
+    }
+
+    /// What was read and is no whole command yet stays, in memory of its own.
+    fn keep_rest(&mut self) {
+        if std::mem::take(&mut self.is_lent) {
+            self.input = BytesMut::from(&self.input[..]);
+            self.decoder.detach();
+        } else if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
     }
 
     /// Runs all whole commands that were read; `More` if it takes more bytes to go on.
@@ -360,7 +412,6 @@ impl Reader<'_> {
     fn run(&mut self, command: &Command) {
         Counters::count(&self.shared.counters.commands);
         let mut client = self.connection.client.borrow_mut();
-        client.active = Instant::now();
         let call = &mut Call {
             shared: self.shared,
             client: &mut client,

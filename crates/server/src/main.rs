@@ -4,6 +4,7 @@
 
 mod backup_file;
 mod bench;
+mod buffers;
 mod command;
 mod config;
 mod connection;

@@ -18,8 +18,6 @@ const VALUE_COPIED_BYTES_MAX: usize = 16 << 10;
 const SLOT_BYTES: usize = 64;
 /// Bytes that an answer about the members counts: it is bounded by how many there may be.
 const MEMBERS_COST_BYTES: usize = 8 << 10;
-/// Capacity of the encoded bytes that an idle connection keeps.
-const IDLE_BYTES_MAX: usize = 1 << 10;
 
 /// What is owed to one client.
 ///
@@ -123,6 +121,11 @@ impl Outbox {
         self.slots.is_empty() && self.encoded.is_empty() && self.value.is_none() && self.rest.is_none()
     }
 
+    /// What answers are laid out in: lent while there is something to write, and given back.
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.encoded
+    }
+
     /// The next bytes to write, as up to two pieces; both empty if nothing can be written now.
     pub(crate) fn pieces(&mut self) -> (&[u8], &[u8]) {
         self.fill();
@@ -143,9 +146,6 @@ impl Outbox {
             }
         } else {
             assert!(encoded == bytes, "more was written than there was");
-        }
-        if self.encoded.is_empty() && self.encoded.capacity() > IDLE_BYTES_MAX && self.slots.is_empty() {
-            self.encoded = BytesMut::new();
         }
     }
 

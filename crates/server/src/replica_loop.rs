@@ -183,7 +183,7 @@ impl<'a> ReplicaLoop<'a> {
             connection.answer(answer.tag, answer.reply);
         }
         for connection in self.answered.drain(..) {
-            connection.flush();
+            connection.flush(&self.shared.buffers);
         }
         self.shared.leaving.tell(actions.left);
         let has_room = self.shared.has_room();

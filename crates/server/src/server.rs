@@ -98,7 +98,11 @@ fn run(mut config: ServeConfig) -> anyhow::Result<Option<Ended>> {
         .event_interval(TURNS_PER_LOOK)
         .build_local(LocalOptions::default())
         .context("the runtime")?;
-    let result = runtime.block_on(live(config));
+    let result = runtime.block_on(async {
+        // A task like the others: it has its turn behind all connections that have something to say, and takes it all at
+        // once. What the runtime itself waits for is looked at after every few of them.
+        tokio::task::spawn_local(live(config)).await.expect("a panic ends the process")
+    });
     // Not waited for: a name that is being resolved may take its time.
     runtime.shutdown_background();
     result

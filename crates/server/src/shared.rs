@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use quorate_replica::replica::Actions;
 use quorate_replica::{Event, Replica, Request, Status};
 
+use crate::buffers::Buffers;
 use crate::command::client::Client;
 use crate::config::ServeConfig;
 use crate::connection::Connection;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     /// All client connections.
     pub(crate) connections: Connections,
+    /// What they read into and write from.
+    pub(crate) buffers: Buffers,
     /// The other servers.
     pub(crate) peers: Peers,
     /// Bytes so far of the snapshot that is being written.
@@ -69,6 +72,7 @@ impl Shared {
             started: Instant::now(),
             inbox: Inbox::default(),
             connections: Connections::default(),
+            buffers: Buffers::default(),
             snapshot_written: Arc::default(),
             loading: Arc::new(LoadProgress::begin()),
             leaving: Leaving::default(),

@@ -277,6 +277,14 @@ impl CommandDecoder {
         matches!(self.expect, Expect::Command)
     }
 
+    /// Copies what it has taken of a command that is not whole yet: the buffer that it took it from may be shared with
+    /// others, and this command may take its time.
+    pub fn detach(&mut self) {
+        for argument in &mut self.arguments {
+            *argument = Bytes::copy_from_slice(argument);
+        }
+    }
+
     fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, ProtocolError> {
         match self.expect {
             Expect::Command => Ok(self.first_byte(buffer)),
