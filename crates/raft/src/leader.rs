@@ -79,6 +79,8 @@ impl Leader {
             let level = if self.is_ready(member) { member.log.commit() } else { Index(u64::MAX) };
             self.levels = [level, self.levels[0]];
             self.heartbeat_everyone(member);
+        } else if self.reads.asks_more() {
+            self.heartbeat_everyone(member);
         }
         true
     }
@@ -330,7 +332,9 @@ impl Leader {
         loop {
             let own = self.reads.round();
             let echoed = member.membership().reached(|id| self.seen(member, id, own, Progress::echoed));
-            if let Some(round) = self.reads.confirm(echoed) {
+            let who =
+                self.progress.iter().filter(|(_, progress)| progress.echoed() == own).map(|(&id, _)| id);
+            if let Some(round) = self.reads.confirm(echoed, who) {
                 let index = round.index;
                 let outcomes = round.tokens.into_iter().map(|token| ReadOutcome::Confirmed { token, index });
                 member.effects.reads.extend(outcomes);
@@ -338,8 +342,26 @@ impl Leader {
             if !self.reads.wants_round() {
                 return;
             }
-            self.reads.start(member.log.commit());
-            self.heartbeat_everyone(member);
+            let asks_few = self.suffice(member, self.reads.quickest());
+            self.reads.start(member.log.commit(), asks_few);
+            if asks_few {
+                // One of them may have left since.
+                for place in 0..self.peers.len() {
+                    if self.reads.quickest().contains(&self.peers[place]) {
+                        self.heartbeat(member, self.peers[place]);
+                    }
+                }
+            } else {
+                self.heartbeat_everyone(member);
+            }
         }
+    }
+
+    /// Whether these and the leader are a majority. Where they are, they alone are asked to confirm a round: each other one
+    /// would be woken for nothing, thousands of times in a second. If one of them does not answer, all are asked at the next
+    /// tick, and who answers then is asked from then on.
+    fn suffice(&self, member: &Member, few: &[NodeId]) -> bool {
+        let own = !member.is_own_seat_taken();
+        member.membership().reached(|id| if id == member.id { own } else { few.contains(&id) })
     }
 }

@@ -85,10 +85,11 @@
 //!
 //! # Linearizable reads (`read`)
 //!
-//! A leader that has committed an entry of its own term notes its commit index and asks everyone, in a numbered
-//! **round** that heartbeats carry, whether it still leads; when a majority has echoed it in this term the index is
-//! confirmed (§6.4). A read joins a round only before its first message has left. One round is in flight at a time;
-//! what arrives meanwhile shares the next; the heartbeat tick repeats a round that was lost. When leadership is lost
+//! A leader that has committed an entry of its own term notes its commit index and asks, in a numbered **round** that
+//! heartbeats carry, whether it still leads; when a majority has echoed it in this term the index is confirmed (§6.4).
+//! A read joins a round only before its first message has left. One round is in flight at a time; what arrives
+//! meanwhile shares the next. Those that confirmed the last round are asked alone, if they are enough; where one of them
+//! lets a tick go by, everyone is asked, and the heartbeat tick repeats a round that was lost. When leadership is lost
 //! all waiting reads are refused at once. No lease, no clock.
 //!
 //! Heartbeat answers also carry each follower's clock, an opaque number; [`Node::majority_clock`] is what a majority
