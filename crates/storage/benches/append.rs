@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use quorate_raft::{Entry, Index, Payload, Position, Term};
+use quorate_raft::{Entry, HardState, Index, Payload, Position, Term};
 use quorate_storage::{IfMissing, Incarnation, SEGMENT_BYTES_DEFAULT, SimDisk, Wal, WalConfig};
 
 fn main() {
@@ -27,12 +27,13 @@ fn append_and_sync(bencher: Bencher<'_, '_>, bytes: usize) {
         tail_bytes: 0,
     };
     let (mut log, _) = Wal::open(Arc::new(SimDisk::new()), &config).unwrap();
-    let payload = Bytes::from(vec![b'v'; bytes]);
+    let (term, payload) = (Term(1), Bytes::from(vec![b'v'; bytes]));
+    log.append(Some(HardState { term, vote: None }), &[]).unwrap();
     let mut last = Index::ZERO;
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         last = last.next();
         let payload = Payload::Data(payload.clone());
-        log.append(None, &[Entry { position: Position::new(Term(1), last), payload }]).unwrap();
+        log.append(None, &[Entry { position: Position::new(term, last), payload }]).unwrap();
         log.sync().unwrap();
     });
 }
