@@ -120,6 +120,7 @@ pub struct FolderCopy {
 }
 
 /// What a server has forgotten.
+#[derive(Clone)]
 pub struct Amnesia {
     /// What the processes that run on what is left have drawn.
     pub draws: BTreeSet<u64>,
