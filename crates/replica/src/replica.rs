@@ -224,6 +224,8 @@ pub struct Replica {
     counted: Vec<(NodeId, Incarnation, Start)>,
     /// A membership of this server's log has named this folder.
     was_named: bool,
+    /// When it came to take part.
+    entered_tick: u64,
     /// Where the membership stood that was looked at last, and whether it was to change.
     seen_membership: Option<(Index, bool)>,
     /// The membership of which [`Actions::routes`] told last.
@@ -332,6 +334,7 @@ impl Replica {
             #[cfg(feature = "sabotage")]
             counted: Vec::new(),
             was_named: false,
+            entered_tick: 0,
             seen_membership: None,
             routes: None,
             programs: Programs::default(),
@@ -464,7 +467,10 @@ impl Replica {
         match &mut self.stage {
             Stage::Member(member) => {
                 member.tick(self.now_ms, &mut self.outbox);
-                if self.ticks % STARTED_TICKS == 1 {
+                let age_ticks = self.ticks - self.entered_tick;
+                // At first often: the others must store it before they listen, and may soon have no room to.
+                let often = if age_ticks < STARTED_TICKS { ANNOUNCE_TICKS } else { STARTED_TICKS };
+                if age_ticks % often == 1 {
                     self.tell_start();
                 }
             }

@@ -295,6 +295,7 @@ impl Replica {
             member.replace_snapshot(&mut self.outbox);
         }
         self.stage = Stage::Member(Box::new(member));
+        self.entered_tick = self.ticks;
         self.outbox.inform(format!("server {} takes part in cluster {cluster}", self.config.id.get()));
     }
 
