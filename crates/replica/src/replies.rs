@@ -28,7 +28,7 @@ enum Kept {
     Ok,
     Nil,
     Integer(i64),
-    Value(Value),
+    Value(Box<Value>),
     Error(Box<ReplyError>),
 }
 
@@ -38,7 +38,7 @@ impl Recorded {
             Reply::Ok => Kept::Ok,
             Reply::Nil => Kept::Nil,
             Reply::Integer(number) => Kept::Integer(number),
-            Reply::Value(value) => Kept::Value(value),
+            Reply::Value(value) => Kept::Value(Box::new(value)),
             Reply::Error(error) => Kept::Error(Box::new(error)),
             Reply::Values(_) | Reply::Session(_) | Reply::Members(_) => {
                 unreachable!("no command is answered like this")
@@ -52,7 +52,7 @@ impl Recorded {
             Kept::Ok => Reply::Ok,
             Kept::Nil => Reply::Nil,
             Kept::Integer(number) => Reply::Integer(*number),
-            Kept::Value(value) => Reply::Value(value.clone()),
+            Kept::Value(value) => Reply::Value((**value).clone()),
             Kept::Error(error) => Reply::Error((**error).clone()),
         }
     }

@@ -38,7 +38,7 @@ fn a_vote_before_its_sync_is_found() {
 
 #[test]
 fn a_next_index_that_falls_below_the_match_is_found() {
-    finds_of_raft(RaftBug::NextBelowMatch, "UnreliableOneKey3A");
+    finds_of_raft(RaftBug::NextBelowMatch, "Unreliable3A");
 }
 
 #[test]
