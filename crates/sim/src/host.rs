@@ -181,13 +181,16 @@ impl Host {
         self.is_lost || self.is_rotten
     }
 
-    /// A process starts on this folder.
-    pub fn opened(&mut self, incarnation: Incarnation) {
+    /// A process starts on this folder. Says whether it has begun anew: its last process may have died when that was
+    /// decided, and not yet done.
+    pub fn opened(&mut self, incarnation: Incarnation) -> bool {
+        let begins_anew = ![Incarnation::default(), incarnation].contains(&self.incarnation);
         (self.incarnation, self.announced) = (incarnation, None);
         if self.amnesia.as_ref().is_some_and(|amnesia| amnesia.incarnation != incarnation) {
             // What it forgot another folder had promised.
             self.is_lost = self.is_gone;
         }
+        begins_anew
     }
 
     /// The process of this life, if it still runs.

@@ -57,7 +57,7 @@ impl World {
             }
             Err(error) => return self.disk_failed(host, &error),
         };
-        self.hosts[host].opened(folder.identity.incarnation);
+        self.opened(host, folder.identity.incarnation);
         self.invariants.restarted(host, &folder.restored)?;
         self.line(format_args!(
             "n{} starts  last={} term={} ({:?})",
@@ -105,6 +105,13 @@ impl World {
         }
         self.may_crash_again(host);
         self.perform(host, actions)
+    }
+
+    /// A process starts on this folder.
+    fn opened(&mut self, host: HostIndex, incarnation: Incarnation) {
+        if self.hosts[host].opened(incarnation) {
+            self.invariants.ledger.wiped(host);
+        }
     }
 
     /// Keeps what the folder is now, but for the start that was just counted.
