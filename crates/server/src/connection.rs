@@ -170,6 +170,14 @@ impl Connection {
             || outbox.waiting_bytes() >= WAITING_BYTES_MAX
             || outbox.unsent_bytes() >= UNSENT_BYTES_MAX
     }
+
+    /// Whether the client has said more than was read. That the socket is not known to be readable does not say so: what came
+    /// since it was read to its end may not have been told yet.
+    fn has_unread(&self) -> bool {
+        let mut byte = [0; 1];
+        let peeked = rustix::net::recv(&self.stream, &mut byte, rustix::net::RecvFlags::PEEK);
+        matches!(peeked, Ok((1.., _)))
+    }
 }
 
 /// Serves one client until it is gone, or told to go.
@@ -322,7 +330,7 @@ impl Reader<'_> {
         }
         match self.connection.stream.poll_read_ready(context) {
             Poll::Pending => {
-                if is_leaving && self.input.is_empty() {
+                if is_leaving && self.input.is_empty() && !self.connection.has_unread() {
                     // Between two commands, and nothing of the next one is there.
                     self.connection.ending.set(Ending::Draining);
                 }
