@@ -20,8 +20,10 @@ pub(super) struct RemoteRead {
 impl Member {
     pub(super) fn read(&mut self, mut read: WaitingRead) {
         let order = self.connections.entry(read.connection).or_default();
+        // A write that was sent is as one that never was when the session changes: reads that came between wait.
+        let is_behind_read = order.reads.iter().any(|id| self.reads.holds(*id));
         match order.last_write.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
-            Some(ticket) if self.gateway.is_unsent(ticket) => {
+            Some(ticket) if !is_behind_read && self.gateway.is_unsent(ticket) => {
                 self.gateway.ride_after(ticket, read.into_ride());
             }
             unresolved => {
