@@ -19,6 +19,7 @@ use crate::versions::{Greeted, Programs};
 use crate::wire::{PeerEnvelope, PeerMessage};
 use entering::Joining;
 use hearing::Hearing;
+use who::Removal;
 
 mod config;
 mod entering;
@@ -200,9 +201,14 @@ pub enum Standing {
         /// What differs, and what to do.
         why: String,
     },
-    /// The others have heard a later start of its folder, or have removed it: it votes for nothing and acknowledges nothing.
+    /// The others have heard a later start of its folder: it votes for nothing and acknowledges nothing.
     Refused {
         /// What happened and what to do.
+        why: String,
+    },
+    /// The others have removed it, as far as it has heard: it serves nobody.
+    Removed {
+        /// What to do.
         why: String,
     },
 }
@@ -224,6 +230,8 @@ pub struct Replica {
     counted: Vec<(NodeId, Incarnation, Start)>,
     /// A membership of this server's log has named this folder.
     was_named: bool,
+    /// What it was told, as long as its own log says nothing else.
+    removal: Option<Removal>,
     /// When it came to take part.
     entered_tick: u64,
     /// Where the membership stood that was looked at last, and whether it was to change.
@@ -334,6 +342,7 @@ impl Replica {
             #[cfg(feature = "sabotage")]
             counted: Vec::new(),
             was_named: false,
+            removal: None,
             entered_tick: 0,
             seen_membership: None,
             routes: None,
@@ -360,11 +369,13 @@ impl Replica {
                 }
                 Event::Request(mut request) => {
                     self.inform_members(&mut request);
+                    let is_removed = self.is_removed();
                     match &mut self.stage {
-                        Stage::Member(member) => member.request(request, &mut self.outbox),
-                        Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => {
-                            self.refuse((request.connection, request.tag));
-                        }
+                        Stage::Member(member) if !is_removed => member.request(request, &mut self.outbox),
+                        Stage::Member(_)
+                        | Stage::Founding { .. }
+                        | Stage::Joining(_)
+                        | Stage::Refused { .. } => self.refuse((request.connection, request.tag)),
                     }
                 }
                 Event::Disconnected(connection) => {
@@ -433,6 +444,7 @@ impl Replica {
             }
             Stage::Joining(joining) => Standing::Joining { why: joining.why().to_owned() },
             Stage::Refused { why, .. } => Standing::Refused { why: why.clone() },
+            Stage::Member(_) if self.is_removed() => Standing::Removed { why: self.why_removed() },
             Stage::Member(member) => match member.agreement() {
                 Agreement::Sound => Standing::Member,
                 doubt @ (Agreement::Undecided { .. } | Agreement::Diverged { .. }) => {
@@ -473,12 +485,12 @@ impl Replica {
                 if age_ticks % often == 1 {
                     self.tell_start();
                 }
+                self.tick_removal();
             }
-            Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => {
-                if self.ticks % ANNOUNCE_TICKS == 1 {
-                    self.announce();
-                }
-            }
+            Stage::Founding { .. } | Stage::Joining(_) | Stage::Refused { .. } => {}
+        }
+        if self.ticks % ANNOUNCE_TICKS == 1 {
+            self.announce();
         }
     }
 }

@@ -17,7 +17,7 @@ use quorate_replica::transfer::SnapshotJob;
 use quorate_replica::value::Value;
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_replica::{Actions, Answer, Config, ConnectionId, Event, Machine, Replica, Request, Standing};
-use quorate_storage::{Identity, Incarnation, SimDisk, Start, Starts};
+use quorate_storage::{ClusterId, Identity, Incarnation, SimDisk, Start, Starts};
 
 struct Server {
     replica: Replica,
@@ -312,6 +312,11 @@ fn value(text: &str) -> Reply {
 
 fn once(session: SessionId, seq: u64, acknowledged: u64, command: Command) -> Operation {
     Operation::Write(Write::Once { session, seq: Seq(seq), acknowledged: Seq(acknowledged), command })
+}
+
+fn true_name(cluster: &Cluster, node: NodeId) -> (Option<ClusterId>, Incarnation) {
+    let identity = &cluster.servers[&node].identity;
+    (identity.cluster(), identity.incarnation)
 }
 
 fn founded(size: u64) -> Cluster {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use quorate_raft::{Index, Node, NodeId, Role};
+use quorate_replica::Standing;
 
 use crate::chronicle::Kind;
 use crate::clients::Client;
@@ -153,6 +154,9 @@ impl World {
                 return false;
             };
             let applied = machine.applied();
+            if matches!(process.replica.standing(), Standing::Removed { .. }) {
+                return false;
+            }
             let own = (node.last(), node.commit(), applied, machine.digest());
             if node.last().index != applied || applied == Index::ZERO || *state.get_or_insert(own) != own {
                 return false;

@@ -531,7 +531,9 @@ impl World {
             self.invariants.state_machine.stepped(view)?;
         }
         // It takes part: nobody can take it in any more.
-        self.hosts[host].announced = None;
+        if !matches!(process.replica.standing(), Standing::Removed { .. }) {
+            self.hosts[host].announced = None;
+        }
         self.hosts[host].acted_by = Some(acts_by);
         self.hosts[host].was_member = true;
         let shown = self.shown[host].replace(view);

@@ -54,6 +54,7 @@ impl Replica {
             }
             Stage::Joining(_) => self.identity.incarnation,
             Stage::Refused { fresh: Some(fresh), .. } => *fresh,
+            Stage::Member(_) if self.is_removed() => self.config.fresh_incarnation,
             Stage::Refused { fresh: None, .. } | Stage::Member(_) => return,
         };
         let (id, address) = (self.config.id, self.config.address.clone());
@@ -213,6 +214,9 @@ impl Replica {
             self.dropped_messages += 1;
             return;
         }
+        if self.is_removed() && incarnation == self.config.fresh_incarnation {
+            self.stage = Stage::Refused { why: self.why_removed(), fresh: Some(incarnation) };
+        }
         if let Stage::Refused { fresh, .. } = &mut self.stage {
             if *fresh == Some(incarnation) {
                 *fresh = None;
@@ -331,7 +335,7 @@ impl Replica {
                     format!("starting: the cluster is not founded; waiting for server {}", missing.join(", "))
                 }
             },
-            Stage::Member(_) => String::new(),
+            Stage::Member(_) => self.why_removed(),
         };
         let reply = Reply::Error(ReplyError::NotServing(why));
         self.outbox.actions.answers.push(Answer { connection, tag, reply });

@@ -10,6 +10,14 @@ use crate::sabotage::Bug;
 use crate::seat::incarnation_of;
 use crate::wire::{PeerEnvelope, PeerMessage};
 
+/// Somebody has told this server that it is a member no more.
+pub(super) struct Removal {
+    /// Of the latest membership of which it was told.
+    index: Index,
+    /// When it was told first.
+    told_tick: u64,
+}
+
 impl Replica {
     /// Every message passes here: who speaks, for which cluster, with which folder, in which process.
     pub(super) fn receive(&mut self, envelope: PeerEnvelope) {
@@ -195,20 +203,43 @@ impl Replica {
     }
 
     /// Another member knows a membership that this one is not in, and that is later than any that it is in. Where it is in none
-    /// that it knows, it has joined, and will hear more.
+    /// that it knows, it has joined, and will hear more. Whoever says so may be behind itself, and the log take this one in
+    /// again later: so it counts only from an election timeout on, and only until that is heard.
     fn on_removed(&mut self, removed: Incarnation, index: Index) {
         let Stage::Member(member) = &self.stage else { return };
         let node = member.node();
         let known = node.membership_index();
         let is_news = if self.is_named_in(node.membership()) { index > known } else { index >= known };
-        if removed == self.identity.incarnation && is_news && self.was_named {
-            self.removed();
+        if removed == self.identity.incarnation && is_news && self.was_named && !member.is_leader() {
+            let told_tick = self.ticks;
+            let removal = self.removal.get_or_insert(Removal { index, told_tick });
+            removal.index = removal.index.max(index);
+        }
+    }
+
+    /// Whether it takes itself for removed. It goes on as a member does, since it may be one, but clients are better off
+    /// elsewhere.
+    pub(super) fn is_removed(&self) -> bool {
+        self.ticks_since_removal() >= u64::from(self.config.raft.election_ticks_max)
+    }
+
+    fn ticks_since_removal(&self) -> u64 {
+        self.removal.as_ref().map_or(0, |removal| self.ticks - removal.told_tick)
+    }
+
+    /// After a tick: tells everybody who waits for an answer once it is removed.
+    pub(super) fn tick_removal(&mut self) {
+        if self.ticks_since_removal() == u64::from(self.config.raft.election_ticks_max) {
+            let why = self.why_removed();
+            self.outbox.warn(why.clone());
+            self.with_member(|member, out| member.silence(&why, out));
         }
     }
 
     /// Whether this server's own log says that it is no member any more. It asks the others then: the log may go on, and take
     /// it in again.
     pub(super) fn look_for_removal(&mut self) {
+        self.look_for_return();
         let Stage::Member(member) = &self.stage else { return };
         if member.is_leader() {
             // It hands over first, or nobody would lead until an election timeout has passed.
@@ -226,13 +257,27 @@ impl Replica {
         }
     }
 
-    fn removed(&mut self) {
+    /// Whether the log goes on behind the removal of which this server was told, and takes it in again.
+    fn look_for_return(&mut self) {
+        let (Some(removal), Stage::Member(member)) = (&self.removal, &self.stage) else { return };
+        let node = member.node();
+        let is_back = self.is_named_in(node.membership()) && node.membership_index() > removal.index;
+        if !is_back && !member.is_leader() {
+            return;
+        }
+        if self.is_removed() {
+            self.outbox.inform(format!("server {} is a member again", self.config.id.get()));
+        }
+        self.removal = None;
+    }
+
+    pub(super) fn why_removed(&self) -> String {
         let (id, address) = (self.config.id.get(), &self.config.address);
         let address = if address.is_empty() { "HOST:PORT" } else { address };
-        self.leave(format!(
+        format!(
             "server {id} was removed from the cluster: it may be stopped. To take it in again, as a new server without what is in \
              its data folder, run `quorate members add {id} {address}`; if it was rebuilt, it joins by itself"
-        ));
+        )
     }
 
     /// Takes part no more, and tells everybody who waits for an answer. It waits to be taken in with a fresh folder.

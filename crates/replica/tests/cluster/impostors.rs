@@ -27,11 +27,6 @@ fn gateway_session(cluster: &Cluster, node: NodeId) -> quorate_replica::command:
 }
 
 /// What a server really says about itself.
-fn true_name(cluster: &Cluster, node: NodeId) -> (Option<ClusterId>, Incarnation) {
-    let identity = &cluster.servers[&node].identity;
-    (identity.cluster(), identity.incarnation)
-}
-
 /// Two servers' commands arrive at the leader; the second server tells them in the first one's name. Were they believed,
 /// the first would find commands in its name that it has not given, and stop; or its session closed.
 #[test]

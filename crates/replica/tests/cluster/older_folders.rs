@@ -24,6 +24,7 @@ fn refusal(cluster: &Cluster, node: NodeId) -> Option<String> {
         Standing::Founding { .. }
         | Standing::Joining { .. }
         | Standing::Member
+        | Standing::Removed { .. }
         | Standing::InDoubt { .. } => None,
     }
 }

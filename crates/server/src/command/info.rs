@@ -245,7 +245,7 @@ fn quorate(shared: &Shared, status: &Status, text: &mut String) {
         }
         Standing::InDoubt { why } => ("in-doubt", why.replace(['\r', '\n'], " ")),
         Standing::Joining { why } => ("joining", why.replace(['\r', '\n'], " ")),
-        Standing::Refused { why } => ("refused", why.replace(['\r', '\n'], " ")),
+        Standing::Refused { why } | Standing::Removed { why } => ("refused", why.replace(['\r', '\n'], " ")),
     };
     line(text, "quorate_cluster", status.cluster.as_deref().unwrap_or("none"));
     line(text, "quorate_incarnation", status.incarnation);

@@ -1,5 +1,6 @@
 //! A server that has lost its folder, or has an older copy of it, has forgotten what it promised: no answer of it counts for
-//! anybody (thesis §3.8), unless a membership names its new folder. And nobody who remembers is refused.
+//! anybody (thesis §3.8), unless a membership names its new folder. And nobody who remembers is refused. (Whoever takes itself
+//! for removed may be wrong for a while, and serves in the end: see [`crate::liveness`].)
 
 use quorate_replica::Standing;
 use quorate_replica::replica::Replica;
