@@ -70,6 +70,14 @@ impl Command {
             Self::Delete { keys } => keys.iter().map(Bytes::len).sum(),
         }
     }
+
+    /// The keys it names.
+    pub(crate) fn keys(&self) -> &[Bytes] {
+        match self {
+            Self::Put { key, .. } | Self::Append { key, .. } => std::slice::from_ref(key),
+            Self::Delete { keys } => keys,
+        }
+    }
 }
 
 /// When a `Put` takes effect.

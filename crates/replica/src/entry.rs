@@ -177,6 +177,16 @@ pub(crate) const REFUSED_PLAIN_BYTES_MAX: usize = 1 + SHORTAGE_BYTES_MAX + 1;
 const REFUSED_BYTES_MAX: usize = REFUSED_PLAIN_BYTES_MAX + 12 + 8 + 8 + 4;
 
 impl LoggedWrite {
+    /// The keys that it may change.
+    pub(crate) fn keys(&self) -> &[Bytes] {
+        match self {
+            Self::Plain(command) | Self::Once { command, .. } => command.keys(),
+            Self::OpenSession { .. } | Self::CloseSession { .. } | Self::KeepAlive | Self::Refused { .. } => {
+                &[]
+            }
+        }
+    }
+
     /// What stands in its place if it is refused.
     #[must_use]
     pub(crate) fn refused(&self, shortage: Shortage) -> Self {

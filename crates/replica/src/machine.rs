@@ -10,7 +10,7 @@ use crate::command::{Command, Query, Reply, ReplyError, Seq, SessionId, SessionK
 use crate::entry::{self, EntryPayload, Item, LoggedWrite, OnceName, Run, StateLimits};
 use crate::sabotage::{self, Bug};
 use crate::session::{Admission, GatewayAdmission, Sessions};
-use crate::shard::{Shards, mix};
+use crate::shard::{PREFETCHED_MAX, Shards, mix};
 use crate::shortage::Shortage;
 use crate::snapshot::Image;
 use crate::value::Value;
@@ -184,6 +184,11 @@ impl Machine {
         Self { cluster, shards, sessions, limits, now_ms, membership, applied }
     }
 
+    /// Gets at hand what the next questions ask for, [`PREFETCHED_MAX`] of them at most.
+    pub(crate) fn prefetch<'a>(&self, queries: impl Iterator<Item = &'a Query>) {
+        self.shards.prefetch(queries.flat_map(Query::keys));
+    }
+
     /// Answers a question.
     pub fn answer(&self, query: &Query) -> Reply {
         self.shards.answer(query)
@@ -261,8 +266,12 @@ impl Machine {
         self.sessions.begin_run(run.session, self.now_ms, limits);
         let mut ran = 0;
         let mut first_fresh = None;
-        for (offset, write) in (0..).zip(&run.writes) {
-            let seq = Seq(run.first.0 + offset);
+        for (offset, write) in run.writes.iter().enumerate() {
+            if offset % PREFETCHED_MAX == 0 {
+                let coming = run.writes[offset..].iter().take(PREFETCHED_MAX);
+                self.shards.prefetch(coming.flat_map(LoggedWrite::keys));
+            }
+            let seq = Seq(run.first.0 + offset as u64);
             if first_fresh.is_none() {
                 match self.sessions.admit_gateway(run.session, seq) {
                     GatewayAdmission::Fresh => first_fresh = Some(seq),

@@ -110,6 +110,30 @@ impl Value {
         self.len() == 0
     }
 
+    /// A byte from where the value ends, for the sake of having been there.
+    pub(crate) fn touch(&self) -> u8 {
+        match &self.0 {
+            Content::Whole { record, .. } => record.last().copied().unwrap_or_default(),
+            Content::Grown(piece) => u8::from(piece.bytes.is_empty()),
+        }
+    }
+
+    /// Becomes the value of the same key that is `bytes`, in the same memory if they are as many and nobody shares it.
+    pub(crate) fn replace(&mut self, bytes: &[u8]) {
+        let place = match &mut self.0 {
+            Content::Whole { record, key } => {
+                Arc::get_mut(record).and_then(|record| record.get_mut(*key as usize..))
+            }
+            Content::Grown(piece) => Arc::get_mut(piece)
+                .filter(|piece| piece.before.is_none())
+                .map(|piece| piece.bytes.as_mut_slice()),
+        };
+        match place.filter(|place| place.len() == bytes.len()) {
+            Some(place) => place.copy_from_slice(bytes),
+            None => *self = Self::of_key(self.key(), bytes),
+        }
+    }
+
     /// CRC-32C of `seed` and these bytes.
     pub(crate) fn checksum_onto(&self, seed: u32) -> u32 {
         crc32c::crc32c_append(seed, &self.to_bytes())
@@ -174,15 +198,32 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever is cloned in between, every clone keeps what it saw, and the value is what was appended.
+        /// Whatever is cloned in between, every clone keeps what it saw, and the value is what was written and appended.
         #[test]
-        fn clones_keep_what_they_saw(steps in proptest::collection::vec(("[a-z]{0,5}", any::<bool>()), 0..40)) {
-            let mut value = Value::default();
-            let mut model = Vec::new();
+        fn clones_keep_what_they_saw(
+            steps in proptest::collection::vec(("[a-z]{0,5}", any::<bool>(), 0..3), 0..40),
+            large in any::<bool>(),
+        ) {
+            let mut model = vec![b'-'; if large { WHOLE_BYTES_MAX } else { 0 }];
+            let mut value = Value::of_key(b"key", &model);
             let mut clones = Vec::new();
-            for (argument, keeps) in steps {
-                value.append(argument.as_bytes());
-                model.extend_from_slice(argument.as_bytes());
+            for (argument, keeps, what) in steps {
+                match what {
+                    0 => {
+                        // As many bytes as there are.
+                        model.iter_mut().zip(argument.bytes()).for_each(|(old, new)| *old = new);
+                        value.replace(&model);
+                    }
+                    1 => {
+                        model = argument.clone().into_bytes();
+                        value.replace(&model);
+                    }
+                    _ => {
+                        value.append(argument.as_bytes());
+                        model.extend_from_slice(argument.as_bytes());
+                    }
+                }
+                prop_assert_eq!(value.key(), b"key");
                 if keeps {
                     clones.push((value.clone(), model.clone()));
                 }
@@ -217,6 +258,23 @@ mod tests {
         let held: usize = from_the_end(piece).map(|piece| piece.bytes.capacity()).sum();
         assert!(held < 3 << 20, "{held} bytes");
         assert!(readers.iter().enumerate().all(|(place, reader)| reader.len() == (1 << 20) + place + 1));
+    }
+
+    #[test]
+    fn as_many_bytes_take_the_place_of_those_that_nobody_reads() {
+        for length in [100, 2 * WHOLE_BYTES_MAX] {
+            let mut value = Value::of_key(b"key", &vec![b'a'; length]);
+            let place = value.piece_at(0).as_ptr();
+            value.replace(&vec![b'b'; length]);
+            assert_eq!(value.piece_at(0).as_ptr(), place);
+            let reader = value.clone();
+            value.replace(&vec![b'c'; length]);
+            assert_ne!(value.piece_at(0).as_ptr(), place);
+            assert_eq!(
+                (&*reader.to_bytes(), &*value.to_bytes()),
+                (&*vec![b'b'; length], &*vec![b'c'; length])
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::Member;
 use crate::command::{Reply, ReplyError};
 use crate::pending::WaitingRead;
 use crate::replica::{Answer, Outbox};
+use crate::shard::PREFETCHED_MAX;
 use crate::wire::PeerMessage;
 
 /// A read of another server that waits for this leader's round.
@@ -85,16 +86,25 @@ impl Member {
     }
 
     pub(super) fn answer_reads(&mut self) {
-        for read in self.reads.ready(self.machine.applied()) {
-            if self.backups.confirm((read.connection, read.tag)) {
-                continue;
+        let mut ready = self.reads.ready(self.machine.applied()).into_iter();
+        while !ready.as_slice().is_empty() {
+            let count = ready.len().min(PREFETCHED_MAX);
+            self.machine.prefetch(ready.as_slice()[..count].iter().map(|read| &read.query));
+            for read in ready.by_ref().take(count) {
+                self.answer_read(read);
             }
-            match read.after.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
-                Some(ticket) => self.gateway.ride_after(ticket, read.into_ride()),
-                None => {
-                    let reply = self.machine.answer(&read.query);
-                    self.gateway.answers.push(Answer { connection: read.connection, tag: read.tag, reply });
-                }
+        }
+    }
+
+    fn answer_read(&mut self, read: WaitingRead) {
+        if self.backups.confirm((read.connection, read.tag)) {
+            return;
+        }
+        match read.after.filter(|ticket| self.gateway.is_unresolved(*ticket)) {
+            Some(ticket) => self.gateway.ride_after(ticket, read.into_ride()),
+            None => {
+                let reply = self.machine.answer(&read.query);
+                self.gateway.answers.push(Answer { connection: read.connection, tag: read.tag, reply });
             }
         }
     }
