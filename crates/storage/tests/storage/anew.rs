@@ -1,44 +1,28 @@
 //! A folder that begins anew: cut at each operation it is the old one or the new one, and behind the decision it becomes the new
 //! one.
 
-use std::sync::Arc;
-
-use quorate_raft::NodeId;
 use quorate_storage::anew::{self, ANEW_FILE};
-use quorate_storage::{
-    Folder, FolderConfig, FolderError, Identity, Incarnation, Member, SEGMENT_BYTES_MIN, SimDisk, Start,
-    Starts, identity,
-};
+use quorate_storage::{Folder, FolderError, Identity, Incarnation, Member, SimDisk, Start, Starts, identity};
 
-use crate::support::{entry, vote};
+use crate::support::{entry, node, open_folder, vote};
 
 const OLD: Incarnation = Incarnation(11);
 const FRESH: Incarnation = Incarnation(99);
 
-fn node() -> NodeId {
-    NodeId::new(1).unwrap()
-}
-
 fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config = FolderConfig {
-        node: node(),
-        fresh_incarnation: OLD,
-        segment_bytes: SEGMENT_BYTES_MIN,
-        tail_bytes: u64::MAX,
-    };
-    Folder::open(Arc::new(disk.clone()), &config)
+    open_folder(disk, 1, OLD.0)
 }
 
 /// A member's folder, with a vote, an entry, and what it has heard of another server.
 fn member() -> (SimDisk, Starts) {
     let disk = SimDisk::new();
     let mut folder = open(&disk).unwrap();
-    let founders = [Member { id: node(), incarnation: OLD }];
+    let founders = [Member { id: node(1), incarnation: OLD }];
     identity::store(&disk, &folder.identity.founded(&founders)).unwrap();
     folder.wal.append(Some(vote(3, 1)), &[entry(1, 3, "a")]).unwrap();
     folder.wal.sync().unwrap();
     let mut starts = Starts::default();
-    let other = (NodeId::new(2).unwrap(), Incarnation(22));
+    let other = (node(2), Incarnation(22));
     assert!(starts.hear(other, Start { number: 5, draw: 6 }, |_, _| true));
     starts.store(&disk).unwrap();
     drop(folder);
@@ -47,7 +31,7 @@ fn member() -> (SimDisk, Starts) {
 }
 
 fn fresh() -> Identity {
-    Identity::new(node(), FRESH)
+    Identity::new(node(1), FRESH)
 }
 
 /// The folder is the old one or the new one, and all of that: whether it is the new one.

@@ -3,26 +3,13 @@
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
-use quorate_raft::{Index, NodeId, Position, Term};
+use quorate_raft::{Index, Position, Term};
 use quorate_storage::{
-    ClusterId, Disk, Folder, FolderConfig, FolderError, Identity, Incarnation, Member, SEGMENT_BYTES_MIN,
-    SimDisk, SnapshotReader, SnapshotWriter, StateError, identity,
+    ClusterId, Disk, Folder, FolderError, Identity, Incarnation, Member, SimDisk, SnapshotReader,
+    SnapshotWriter, StateError, identity,
 };
 
-use crate::support::{entry, segment, sentence, vote};
-
-fn node(id: u64) -> NodeId {
-    NodeId::new(id).unwrap()
-}
-
-fn config(id: u64, fresh: u64) -> FolderConfig {
-    let fresh_incarnation = Incarnation(fresh);
-    FolderConfig { node: node(id), fresh_incarnation, segment_bytes: SEGMENT_BYTES_MIN, tail_bytes: u64::MAX }
-}
-
-fn open(disk: &SimDisk, id: u64, fresh: u64) -> Result<Folder, FolderError> {
-    Folder::open(Arc::new(disk.clone()), &config(id, fresh))
-}
+use crate::support::{entry, folder_config, node, open_folder, segment, sentence, vote};
 
 fn members() -> Vec<Member> {
     [(1, 11), (2, 22), (3, 33)]
@@ -33,7 +20,7 @@ fn members() -> Vec<Member> {
 /// A founded folder of node 1 with one entry in its log.
 fn founded() -> SimDisk {
     let disk = SimDisk::new();
-    let mut folder = open(&disk, 1, 11).unwrap();
+    let mut folder = open_folder(&disk, 1, 11).unwrap();
     identity::store(&disk, &folder.identity.founded(&members())).unwrap();
     folder.wal.append(Some(vote(1, 1)), &[entry(1, 1, "a")]).unwrap();
     folder.wal.sync().unwrap();
@@ -44,7 +31,7 @@ fn founded() -> SimDisk {
 
 fn refusal(disk: &SimDisk, id: u64, expected: &Expect) {
     let before: Vec<_> = disk.names().iter().map(|name| disk.content(name)).collect();
-    let error = open(disk, id, 99).err().expect("refused");
+    let error = open_folder(disk, id, 99).err().expect("refused");
     expected.assert_eq(&sentence(&error));
     let after: Vec<_> = disk.names().iter().map(|name| disk.content(name)).collect();
     assert_eq!(before, after, "a refusal changes nothing");
@@ -53,15 +40,15 @@ fn refusal(disk: &SimDisk, id: u64, expected: &Expect) {
 #[test]
 fn a_folder_keeps_what_it_is() {
     let disk = SimDisk::new();
-    let folder = open(&disk, 1, 11).unwrap();
+    let folder = open_folder(&disk, 1, 11).unwrap();
     assert_eq!(folder.identity, Identity::new(node(1), Incarnation(11)).started(11));
     drop(folder);
     disk.crash_power(0);
     // The incarnation is the folder's, not the start's; the start is counted, and a power cut does not take it back.
-    let folder = open(&disk, 1, 99).unwrap();
+    let folder = open_folder(&disk, 1, 99).unwrap();
     assert_eq!((folder.identity.incarnation, folder.identity.start_number), (Incarnation(11), 2));
 
-    let folder = open(&founded(), 1, 99).unwrap();
+    let folder = open_folder(&founded(), 1, 99).unwrap();
     assert_eq!(folder.identity.cluster(), Some(ClusterId::of(&members())));
     assert_eq!(folder.identity.founding, members());
     assert_eq!(folder.restored.entries, [entry(1, 1, "a")]);
@@ -70,7 +57,7 @@ fn a_folder_keeps_what_it_is() {
 #[test]
 fn two_servers_cannot_use_one_folder() {
     let disk = founded();
-    let first = open(&disk, 1, 0).unwrap();
+    let first = open_folder(&disk, 1, 0).unwrap();
     refusal(
         &disk,
         1,
@@ -80,9 +67,9 @@ fn two_servers_cannot_use_one_folder() {
     "#]],
     );
     drop(first);
-    let _held = open(&disk, 1, 0).unwrap();
+    let _held = open_folder(&disk, 1, 0).unwrap();
     disk.crash_process();
-    open(&disk, 1, 0).unwrap();
+    open_folder(&disk, 1, 0).unwrap();
 }
 
 #[test]
@@ -114,7 +101,7 @@ fn a_founded_folder_without_its_log_is_refused() {
         "#]],
     );
     disk.plant(&segment(1), Some(vec![0; 1024]));
-    assert!(matches!(open(&disk, 1, 0), Err(FolderError::Log(_))));
+    assert!(matches!(open_folder(&disk, 1, 0), Err(FolderError::Log(_))));
 }
 
 #[test]
@@ -140,12 +127,15 @@ fn every_flipped_bit_of_an_identity_is_refused() {
         for bit in 0..8 {
             let disk = disk.fork();
             disk.flip_bit("identity", offset as u64, bit);
-            assert!(matches!(open(&disk, 1, 0), Err(FolderError::Identity(_))), "bit {bit} of byte {offset}");
+            assert!(
+                matches!(open_folder(&disk, 1, 0), Err(FolderError::Identity(_))),
+                "bit {bit} of byte {offset}"
+            );
         }
     }
     for length in 0..bytes.len() {
         disk.plant("identity", Some(bytes[..length].to_vec()));
-        assert!(matches!(open(&disk, 1, 0), Err(FolderError::Identity(_))), "cut to {length}");
+        assert!(matches!(open_folder(&disk, 1, 0), Err(FolderError::Identity(_))), "cut to {length}");
     }
     refusal(
         &disk,
@@ -178,7 +168,7 @@ fn a_newer_identity_is_refused() {
 /// A founded folder of node 1 with entries 1 to 3, and snapshots of two of them.
 fn with_snapshots() -> SimDisk {
     let disk = founded();
-    let mut folder = open(&disk, 1, 0).unwrap();
+    let mut folder = open_folder(&disk, 1, 0).unwrap();
     folder.wal.append(None, &[entry(2, 1, "b"), entry(3, 1, "c")]).unwrap();
     folder.wal.sync().unwrap();
     for index in [1, 2] {
@@ -213,7 +203,7 @@ fn a_folder_is_opened_from_its_newest_snapshot() {
     };
     let mut progress = |done, all| heard.push((done, all));
     let folder =
-        Folder::open_loading(Arc::new(disk.clone()), &config(1, 0), &mut load, &mut progress).unwrap();
+        Folder::open_loading(Arc::new(disk.clone()), &folder_config(1, 0), &mut load, &mut progress).unwrap();
     let snapshot = folder.snapshot.expect("there is one");
     assert_eq!(state, [b"state"], "it is read once");
     let total = snapshot.bytes() + disk.open(&segment(1)).unwrap().size().unwrap();
@@ -233,7 +223,8 @@ fn a_snapshot_whose_state_is_none_is_refused() {
     disk.plant("snapshot-00000000000000000009-1.tmp", Some(vec![1; 10]));
     let before = disk.names();
     let mut load = |_: &mut SnapshotReader<'_>| Err(StateError::Content("no state".into()));
-    let opened = Folder::open_loading(Arc::new(disk.clone()), &config(1, 0), &mut load, &mut |_, _| {});
+    let opened =
+        Folder::open_loading(Arc::new(disk.clone()), &folder_config(1, 0), &mut load, &mut |_, _| {});
     let Err(error) = opened else { panic!("it is refused") };
     assert!(error.is_refusal() && matches!(error, FolderError::State(_)), "{error}");
     assert_eq!(disk.names(), before);
@@ -248,7 +239,7 @@ fn a_snapshot_that_is_not_read_to_its_end_is_not_taken() {
         reader.block()?;
         Ok(())
     };
-    let _ = Folder::open_loading(Arc::new(disk), &config(1, 0), &mut load, &mut |_, _| {});
+    let _ = Folder::open_loading(Arc::new(disk), &folder_config(1, 0), &mut load, &mut |_, _| {});
 }
 
 /// What the log had up to it may be gone: an older one must not take its place.
@@ -256,7 +247,7 @@ fn a_snapshot_that_is_not_read_to_its_end_is_not_taken() {
 fn a_damaged_newest_snapshot_is_refused() {
     let disk = with_snapshots();
     disk.flip_bit(OLDER, 90, 0);
-    assert!(open(&disk, 1, 0).is_ok(), "the older one does not matter");
+    assert!(open_folder(&disk, 1, 0).is_ok(), "the older one does not matter");
     disk.crash_power(0);
     disk.flip_bit(NEWEST, 90, 0);
     refusal(
@@ -275,7 +266,7 @@ fn a_damaged_newest_snapshot_is_refused() {
     let newer = Position::new(Term(1), Index(9));
     let cluster = ClusterId::of(&members());
     SnapshotWriter::create(Arc::new(disk.clone()), cluster, newer).unwrap().finish(0).unwrap();
-    let folder = open(&disk, 1, 0).unwrap();
+    let folder = open_folder(&disk, 1, 0).unwrap();
     assert_eq!((folder.restored.base, folder.restored.hard_state), (newer, vote(1, 1)));
 }
 
@@ -297,7 +288,7 @@ fn a_snapshot_of_another_cluster_is_refused() {
     );
     // Neither is one in a folder that is not founded, or that is nobody's.
     let not_founded = SimDisk::new();
-    drop(open(&not_founded, 1, 11).unwrap());
+    drop(open_folder(&not_founded, 1, 11).unwrap());
     not_founded.plant(NEWEST, disk.content(NEWEST));
     refusal(
         &not_founded,
@@ -311,7 +302,7 @@ fn a_snapshot_of_another_cluster_is_refused() {
     );
     let nobodys = SimDisk::new();
     nobodys.plant(NEWEST, disk.content(NEWEST));
-    assert!(matches!(open(&nobodys, 1, 11), Err(FolderError::IdentityMissing)));
+    assert!(matches!(open_folder(&nobodys, 1, 11), Err(FolderError::IdentityMissing)));
 }
 
 #[test]
@@ -338,7 +329,7 @@ fn a_node_is_founded_once() {
 #[test]
 fn making_and_founding_survive_a_crash_at_each_operation() {
     let start = |disk: &SimDisk, fresh: u64| -> Option<Identity> {
-        let folder = open(disk, 1, fresh).ok()?;
+        let folder = open_folder(disk, 1, fresh).ok()?;
         let incarnation = folder.identity.incarnation;
         let mut list = members();
         list[0].incarnation = incarnation;
@@ -357,8 +348,8 @@ fn making_and_founding_survive_a_crash_at_each_operation() {
                 disk.crash_at(disk.operations() + second, power);
                 let promised = start(&disk, 2).or(promised);
                 disk.crash_power(power + second * 8);
-                let folder =
-                    open(&disk, 1, 3).unwrap_or_else(|error| panic!("{first} {second} {power}: {error}"));
+                let folder = open_folder(&disk, 1, 3)
+                    .unwrap_or_else(|error| panic!("{first} {second} {power}: {error}"));
                 if let Some(promised) = promised {
                     let Identity { start_number, ref draws, .. } = folder.identity;
                     let draws = draws.clone();

@@ -1,17 +1,12 @@
 //! The formats, byte by byte. A difference here is a new format version (`docs/storage.md`).
 
 use expect_test::{Expect, expect};
-use quorate_raft::{Index, NodeId, Position, Term};
+use quorate_raft::{Index, Position, Term};
 use quorate_storage::{
-    ClusterId, Disk, Folder, FolderConfig, Identity, Incarnation, Member, Origin, SEGMENT_BYTES_MIN, SimDisk,
-    Start, Starts, identity,
+    ClusterId, Disk, Identity, Incarnation, Member, Origin, SimDisk, Start, Starts, identity,
 };
 
-use crate::support::{entry, hexdump, new_log, noop, record_offsets, segment, vote};
-
-fn node(id: u64) -> NodeId {
-    NodeId::new(id).unwrap()
-}
+use crate::support::{entry, hexdump, new_log, node, noop, open_folder, record_offsets, segment, vote};
 
 fn check(bytes: &[u8], expected: &Expect) {
     expected.assert_eq(&hexdump(bytes));
@@ -162,14 +157,8 @@ fn what_was_heard_of_the_starts_of_others() {
 #[test]
 fn a_start_is_counted_in_the_identity() {
     let disk = SimDisk::new();
-    let config = FolderConfig {
-        node: node(2),
-        fresh_incarnation: Incarnation(0xaaaa),
-        segment_bytes: SEGMENT_BYTES_MIN,
-        tail_bytes: u64::MAX,
-    };
     for number in 1..=3 {
-        let folder = Folder::open(std::sync::Arc::new(disk.clone()), &config).unwrap();
+        let folder = open_folder(&disk, 2, 0xaaaa).unwrap();
         assert_eq!(folder.identity.start_number, number);
         drop(folder);
         disk.crash_power(0);

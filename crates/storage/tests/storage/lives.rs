@@ -5,16 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use quorate_raft::{Entry, HardState, Index, NodeId, Payload, Position, Restored};
+use quorate_raft::{Entry, HardState, Index, Payload, Position, Restored};
 use quorate_storage::{
-    ClusterId, Disk, DiskBug, Folder, FolderConfig, FolderError, FolderLock, Identity, Incarnation, Member,
-    SEGMENT_BYTES_MIN, SimDisk, SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter, Wal, identity,
+    ClusterId, Disk, DiskBug, Folder, FolderError, FolderLock, Identity, Incarnation, Member, SimDisk,
+    SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter, Wal, identity,
 };
 
-use crate::support::{Content, Dice, entry, vote};
+use crate::support::{Content, Dice, entry, node, open_folder, vote};
 
 fn members() -> Vec<Member> {
-    let member = |id| Member { id: NodeId::new(id).unwrap(), incarnation: Incarnation(id * 11) };
+    let member = |id| Member { id: node(id), incarnation: Incarnation(id * 11) };
     (1..=3).map(member).collect()
 }
 
@@ -23,13 +23,7 @@ fn cluster() -> ClusterId {
 }
 
 fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config = FolderConfig {
-        node: NodeId::new(1).unwrap(),
-        fresh_incarnation: Incarnation(99),
-        segment_bytes: SEGMENT_BYTES_MIN,
-        tail_bytes: u64::MAX,
-    };
-    Folder::open(Arc::new(disk.clone()), &config)
+    open_folder(disk, 1, 99)
 }
 
 /// A founded folder with nothing in its log.
@@ -37,7 +31,7 @@ pub(crate) fn founded() -> SimDisk {
     static DISK: OnceLock<SimDisk> = OnceLock::new();
     let disk = DISK.get_or_init(|| {
         let disk = SimDisk::new();
-        let founded = Identity::new(NodeId::new(1).unwrap(), Incarnation(11)).founded(&members());
+        let founded = Identity::new(node(1), Incarnation(11)).founded(&members());
         // As founding does: an identity, a log, the founding.
         identity::store(&disk, &Identity { founding: Vec::new(), ..founded.clone() }).unwrap();
         drop(open(&disk).unwrap());

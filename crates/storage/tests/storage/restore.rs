@@ -3,24 +3,20 @@
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
-use quorate_raft::{Index, NodeId, Position, Term};
+use quorate_raft::{Index, Position, Term};
 use quorate_storage::restore::{self, RestoreFolderError};
 use quorate_storage::{
-    ClusterId, Disk, Folder, FolderConfig, FolderError, Incarnation, Member, Origin, SEGMENT_BYTES_MIN,
-    SimDisk, SnapshotError, SnapshotFile, SnapshotWriter, identity, verify,
+    ClusterId, Disk, Folder, FolderError, Incarnation, Member, Origin, SimDisk, SnapshotError, SnapshotFile,
+    SnapshotWriter, identity, verify,
 };
 
-use crate::support::{entry, sentence, vote};
+use crate::support::{entry, node, open_folder, sentence, vote};
 
 const POSITION: Position = Position::new(Term(7), Index(1234));
 const BLOCKS: [&[u8]; 3] = [b"what", b"the state", b"was"];
 const DIGEST: u64 = 0xd16e57;
 /// 0 and 1 are "nothing unsynced survives" and "everything does".
 const POWER_SEEDS: u64 = 6;
-
-fn node(id: u64) -> NodeId {
-    NodeId::new(id).unwrap()
-}
 
 fn old_cluster() -> ClusterId {
     ClusterId::new(77).unwrap()
@@ -43,13 +39,7 @@ fn restore(disk: &SimDisk, backup: &SnapshotFile) -> Result<Origin, RestoreFolde
 }
 
 fn open(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config = FolderConfig {
-        node: node(1),
-        fresh_incarnation: Incarnation(99),
-        segment_bytes: SEGMENT_BYTES_MIN,
-        tail_bytes: 0,
-    };
-    Folder::open(Arc::new(disk.clone()), &config)
+    open_folder(disk, 1, 99)
 }
 
 fn refusal(disk: &SimDisk, expected: &Expect) {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_raft::{Entry, HardState, Index, NodeId, Payload, Position, Restored, Term};
-use quorate_storage::{IfMissing, Incarnation, OpenError, SEGMENT_BYTES_MIN, SimDisk, Wal, WalConfig};
+use quorate_storage::{
+    Folder, FolderConfig, FolderError, IfMissing, Incarnation, OpenError, SEGMENT_BYTES_MIN, SimDisk, Wal,
+    WalConfig,
+};
 
 pub(crate) const OWNER: Incarnation = Incarnation(0x1234_5678_9abc_def0);
 
@@ -25,6 +28,25 @@ pub(crate) fn existing() -> WalConfig {
 
 pub(crate) fn open(disk: &SimDisk, config: &WalConfig) -> Result<(Wal, Restored), OpenError> {
     Wal::open(Arc::new(disk.clone()), config)
+}
+
+pub(crate) fn node(id: u64) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+/// The folder of a server; an empty one gets the incarnation `fresh`.
+pub(crate) fn folder_config(id: u64, fresh: u64) -> FolderConfig {
+    FolderConfig {
+        node: node(id),
+        fresh_incarnation: Incarnation(fresh),
+        segment_bytes: SEGMENT_BYTES_MIN,
+        tail_bytes: u64::MAX,
+    }
+}
+
+/// A server starts on its folder.
+pub(crate) fn open_folder(disk: &SimDisk, id: u64, fresh: u64) -> Result<Folder, FolderError> {
+    Folder::open(Arc::new(disk.clone()), &folder_config(id, fresh))
 }
 
 /// A log of its own on a new disk.

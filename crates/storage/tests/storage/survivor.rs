@@ -6,11 +6,11 @@ use expect_test::{Expect, expect};
 use quorate_raft::{Index, NodeId, Position, Term};
 use quorate_storage::survivor::{self, Found, RECOVERING_FILE, Recovered, Survivor, SurvivorError};
 use quorate_storage::{
-    ClusterId, Disk, Folder, FolderConfig, FolderError, Incarnation, Member, SEGMENT_BYTES_MIN, SimDisk,
-    SnapshotError, SnapshotFile, SnapshotReader, SnapshotWriter, StateError, identity, restore, verify,
+    ClusterId, Disk, Folder, FolderError, Incarnation, Member, SimDisk, SnapshotError, SnapshotFile,
+    SnapshotReader, SnapshotWriter, StateError, identity, restore, verify,
 };
 
-use crate::support::{entry, segment, sentence, vote};
+use crate::support::{self, entry, node, segment, sentence, vote};
 
 const OLD: Incarnation = Incarnation(0x11);
 const NEW: Incarnation = Incarnation(0x77);
@@ -21,27 +21,17 @@ const NEW_STATE: &[u8] = b"one two three four";
 /// 0 and 1 are "nothing unsynced survives" and "everything does".
 const POWER_SEEDS: u64 = 6;
 
-fn node() -> NodeId {
-    NodeId::new(1).unwrap()
-}
-
 fn old_members() -> Vec<Member> {
-    let of = |id: u64| Member { id: NodeId::new(id).unwrap(), incarnation: Incarnation(id * 0x11) };
+    let of = |id: u64| Member { id: node(id), incarnation: Incarnation(id * 0x11) };
     (1..=3).map(of).collect()
 }
 
 fn new_cluster() -> ClusterId {
-    ClusterId::of(&[Member { id: node(), incarnation: NEW }])
+    ClusterId::of(&[Member { id: node(1), incarnation: NEW }])
 }
 
 fn open_folder(disk: &SimDisk) -> Result<Folder, FolderError> {
-    let config = FolderConfig {
-        node: node(),
-        fresh_incarnation: OLD,
-        segment_bytes: SEGMENT_BYTES_MIN,
-        tail_bytes: u64::MAX,
-    };
-    Folder::open(Arc::new(disk.clone()), &config)
+    support::open_folder(disk, 1, OLD.0)
 }
 
 fn write(
@@ -289,7 +279,7 @@ fn what_is_no_survivor_is_refused() {
         recover; start it with the members it waits for, or remove it and begin anew
     "#]],
     );
-    let identity = identity::load(&disk, node()).unwrap().unwrap();
+    let identity = identity::load(&disk, node(1)).unwrap().unwrap();
     identity::store(&disk, &identity.founded(&old_members())).unwrap();
     refusal(
         &disk,
