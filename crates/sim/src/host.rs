@@ -103,6 +103,8 @@ pub struct Process {
     pub storing_starts: Option<Starts>,
     /// What its folder is to become, on its way to the disk.
     pub beginning: Option<Identity>,
+    /// The folders that its latest membership names, as its last step has left them.
+    pub named: BTreeMap<NodeId, Incarnation>,
     /// Connections of clients.
     pub accepted: BTreeMap<u64, Accepted>,
 }
@@ -179,6 +181,11 @@ impl Host {
     /// The others may have to go on without it.
     pub fn is_hit(&self) -> bool {
         self.is_lost || self.is_rotten
+    }
+
+    /// It runs on the folder that has promised what it has forgotten.
+    pub fn is_older_copy(&self) -> bool {
+        self.amnesia.as_ref().is_some_and(|amnesia| amnesia.incarnation == self.incarnation)
     }
 
     /// A process starts on this folder. Says whether it has begun anew: its last process may have died when that was

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use quorate_raft::{Index, Role};
 use quorate_replica::Standing;
 use quorate_replica::keeper::{self, Keeper};
-use quorate_replica::replica::{Actions, Answer, Config, Event, Notice, Replica, Request};
+use quorate_replica::replica::{Actions, Answer, Config, DiskWrite, Event, Notice, Replica, Request};
 use quorate_replica::seat::Seat;
 use quorate_replica::wire::{self, PeerEnvelope, PeerMessage};
 use quorate_storage::identity::IDENTITY_FILE;
@@ -92,6 +92,7 @@ impl World {
             storing: None,
             storing_starts: None,
             beginning: None,
+            named: Default::default(),
             accepted: Default::default(),
         };
         self.hosts[host].life += 1;
@@ -353,7 +354,7 @@ impl World {
         for write in &persist {
             self.invariants.wrote(host, write)?;
         }
-        self.check(host)?;
+        self.check(host, &persist)?;
         if let Some(identity) = store_identity {
             let process = self.hosts[host].process.as_mut().expect("it has just been stepped");
             process.storing = Some(identity);
@@ -478,10 +479,10 @@ impl World {
     }
 
     /// All properties, as far as this server's step can have touched them.
-    fn check(&mut self, host: HostIndex) -> Result<(), Violation> {
+    fn check(&mut self, host: HostIndex, written: &[DiskWrite]) -> Result<(), Violation> {
         let has_reason = self.has_reason_to_wait(host);
-        let known = amnesia::look(&mut self.hosts, host, has_reason)?;
-        amnesia::check(&self.hosts, host, &known, &self.invariants.members)?;
+        let known = amnesia::look(&mut self.hosts, host, has_reason, written)?;
+        amnesia::check(&self.hosts, host, &known)?;
         let Some(process) = &self.hosts[host].process else { return Ok(()) };
         let (Some(node), Some(machine)) = (process.replica.raft(), process.replica.machine()) else {
             return Ok(());

@@ -11,7 +11,6 @@ use quorate_raft::{Body, Index, Membership, Message, NodeId, Position, Role};
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::seat::Seat;
 use quorate_replica::wire::{PeerEnvelope, PeerMessage};
-use quorate_storage::Incarnation;
 
 use super::{View, Violation, violation};
 use crate::host::{host_of, node_id};
@@ -51,12 +50,6 @@ impl Members {
     /// All memberships that were ever written, the founding one first.
     pub fn written(&self) -> &[Arc<Membership>] {
         &self.written
-    }
-
-    /// Whether any membership has named this folder.
-    pub fn has_named(&self, id: NodeId, incarnation: Incarnation) -> bool {
-        let seat_in = |membership: &Membership| Seat::of(membership, id).map(|seat| seat.incarnation);
-        self.written.iter().any(|membership| seat_in(membership) == Some(incarnation))
     }
 
     /// The latest that is committed, and where.
@@ -272,6 +265,8 @@ impl std::fmt::Display for Named<'_> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_storage::Incarnation;
+
     use super::*;
 
     fn of(ids: &[u64]) -> Membership {
