@@ -38,6 +38,7 @@ fn a_vote_before_its_sync_is_found() {
 
 #[test]
 fn a_next_index_that_falls_below_the_match_is_found() {
+    // By seeds 1 to 8, all of them; with one key, by seven of them.
     finds_of_raft(RaftBug::NextBelowMatch, "Unreliable3A");
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn many_clients(_: u64) -> Verdict {
     let open = server.machine.sessions().clients();
     demand(open == CLIENTS, || format!("{open} sessions are open"))?;
     let a_client = held / CLIENTS;
-    // 178 measured: a place in each of two trees, which are half empty where keys come in order (49 each), and the
+    // About 176 measured: a place in each of two trees, which are half empty where keys come in order (49 each), and the
     // session itself with its one reply (80). What the allocator keeps for itself differs from system to system.
-    Ok(Figures { list: vec![Figure::new("bytes a client", a_client, 200, 196).at_least(1)], took: 0 })
+    Ok(Figures { list: vec![Figure::new("bytes a client", a_client, 200, 190).at_least(1)], took: 0 })
 }
