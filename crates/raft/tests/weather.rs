@@ -232,7 +232,7 @@ proptest! {
         let mut fetch = None;
         for (token, event) in events.into_iter().enumerate() {
             let (term, vote, commit) = (node.term(), node.vote(), node.commit());
-            let (base, snapshot, last_applied) = (node.base(), node.snapshot(), node.applied());
+            let (base, snapshot, applied_before) = (node.base(), node.snapshot(), node.applied());
             let Some(input) = input(&node, event, token as u64, fetch) else { continue };
             let effects = node.step(input.clone());
             disk.step(&input, &effects);
@@ -245,9 +245,9 @@ proptest! {
             fetch = effects.fetch.or(fetch);
             prop_assert!(node.base().index >= base.index && node.base().index <= node.snapshot().index);
             prop_assert!(node.snapshot().index >= snapshot.index && node.snapshot().index <= commit.max(node.commit()));
-            let mut next = last_applied;
+            let mut next = applied_before;
             if let Some(installed) = effects.install {
-                prop_assert!(installed.index > last_applied && node.base() == installed);
+                prop_assert!(installed.index > applied_before && node.base() == installed);
                 next = installed.index;
             }
             let cost: usize = effects.apply.iter().map(Entry::cost).sum();
@@ -259,7 +259,7 @@ proptest! {
             }
             prop_assert_eq!(next, node.applied());
             prop_assert_eq!(effects.more_to_apply, node.applied() < node.commit());
-            prop_assert!(next > last_applied || node.applied() == node.commit(), "nothing was handed over");
+            prop_assert!(next > applied_before || node.applied() == node.commit(), "nothing was handed over");
             for (index, entry) in applied.range(node.base().index.next()..) {
                 prop_assert_eq!(node.entry(*index), Some(entry));
             }

@@ -74,7 +74,7 @@ impl World {
     }
 
     pub(crate) fn try_again(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         process.is_retrying = false;
         self.disk_turn(host)
@@ -92,7 +92,7 @@ impl World {
     }
 
     pub(crate) fn synced(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         if let Err(error) = process.wal.sync() {
             return self.disk_failed(host, &error);
@@ -136,7 +136,7 @@ impl World {
     }
 
     pub(crate) fn identity_due(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         let Some(identity) = process.storing.take() else { return Ok(()) };
         if let Err(error) = identity::store(&self.hosts[host].disk, &identity) {
@@ -153,7 +153,7 @@ impl World {
     }
 
     pub(crate) fn starts_due(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         let Some(starts) = process.storing_starts.take() else { return Ok(()) };
         if let Err(error) = starts.store(&self.hosts[host].disk) {
@@ -173,7 +173,7 @@ impl World {
 
     /// A folder begins anew, with a process of its own.
     pub(crate) fn anew_due(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         let Some(identity) = process.beginning.take() else { return Ok(()) };
         if let Err(error) = anew::decide(&self.hosts[host].disk, &identity) {
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// Sometimes one of the next operations of a disk is cut in its middle.
-    pub(crate) fn maybe_crash_at_an_operation(&mut self, host: HostIndex) {
+    pub(crate) fn draw_crash_at_an_operation(&mut self, host: HostIndex) {
         if self.crash_here() {
             let disk = &self.hosts[host].disk;
             let operation = disk.operations() + self.chance.disks.between(1, 6);

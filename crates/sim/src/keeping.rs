@@ -30,7 +30,7 @@ impl World {
 
     /// One piece of work.
     pub(crate) fn keep(&mut self, host: HostIndex) -> Result<(), Violation> {
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         let worked = match process.keeper.work() {
             Ok(worked) => worked,

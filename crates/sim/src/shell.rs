@@ -38,7 +38,7 @@ impl World {
         if self.hosts[host].process.is_some() || self.hosts[host].is_gone {
             return Ok(());
         }
-        self.maybe_crash_at_an_operation(host);
+        self.draw_crash_at_an_operation(host);
         let config = self.folder_config(host);
         // Nothing that counts depends on it.
         let seed = self.starts;
