@@ -63,6 +63,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=folder)
         self.processes = []
+        self.ports = []
         self.leader = None
 
     def start(self):
@@ -77,6 +78,12 @@ class Cluster:
                 if attempt + 1 == ATTEMPTS:
                     raise
         return self
+
+    def draw_ports(self, others=0):
+        """A port for the clients of each server, in `ports`; and lists of so many others for each."""
+        ports = free_ports((1 + others) * self.nodes)
+        self.ports, *rest = (ports[at : at + self.nodes] for at in range(0, len(ports), self.nodes))
+        return rest
 
     def spawn(self, number, command, **options):
         """Starts a server as a child that does not outlive this process."""
@@ -158,7 +165,7 @@ class Redis(Cluster):
         self.version = _version(program, "--version", r"v=([\d.]+)")
 
     def launch(self):
-        self.ports = free_ports(self.nodes)
+        self.draw_ports()
         for number, port in enumerate(self.ports, 1):
             options = {"port": port, "bind": "127.0.0.1", "dir": self.data(number), "save": "", "appendonly": "yes"}
             options |= {"appendfsync": "always", "daemonize": "no", "logfile": ""}
@@ -201,8 +208,7 @@ class Quorate(Cluster):
         self.version = _version(program, "--version", r"([\d.]+\S*)")
 
     def launch(self):
-        ports = free_ports(2 * self.nodes)
-        self.ports, others = ports[: self.nodes], ports[self.nodes :]
+        (others,) = self.draw_ports(1)
         peers = ",".join(f"{number}=127.0.0.1:{port}" for number, port in enumerate(others, 1))
         for number, port in enumerate(self.ports, 1):
             command = [self.program, "serve", "--id", str(number), "--data", self.data(number)]
@@ -228,8 +234,7 @@ class Etcd(Cluster):
         self.version = _version(program, "--version", r"etcd Version: ([\d.]+)")
 
     def launch(self):
-        ports = free_ports(2 * self.nodes)
-        self.ports, others = ports[: self.nodes], ports[self.nodes :]
+        (others,) = self.draw_ports(1)
         peers = ",".join(f"n{number}=http://127.0.0.1:{port}" for number, port in enumerate(others, 1))
         for number, (port, peer) in enumerate(zip(self.ports, others), 1):
             here, there = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
@@ -268,10 +273,8 @@ class ZooKeeper(Cluster):
         )
 
     def launch(self):
-        ports = free_ports(3 * self.nodes)
-        self.ports = ports[: self.nodes]
-        between = zip(ports[self.nodes : 2 * self.nodes], ports[2 * self.nodes :])
-        servers = [f"server.{number}=127.0.0.1:{a}:{b}" for number, (a, b) in enumerate(between, 1)]
+        between = enumerate(zip(*self.draw_ports(2)), 1)
+        servers = [f"server.{number}=127.0.0.1:{a}:{b}" for number, (a, b) in between]
         for number, port in enumerate(self.ports, 1):
             folder = self.data(number)
             with open(os.path.join(folder, "myid"), "w") as file:
