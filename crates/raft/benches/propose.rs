@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     uncommitted_bytes_max: 64 << 20,
     apply_bytes_max: 256 << 10,
     reads_waiting_max: 4_096,
+    notice_ticks: u32::MAX,
 };
 
 fn main() {

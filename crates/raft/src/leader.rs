@@ -139,6 +139,14 @@ impl Leader {
         self.settle(member);
     }
 
+    /// Somebody waits at a follower, or at one that is none.
+    pub(crate) fn hurry(&mut self, member: &mut Member, to: NodeId) {
+        if let Some(progress) = self.progress.get_mut(&to) {
+            progress.hurry(member.log.last().index, member.ticks);
+            self.tell_commit(member);
+        }
+    }
+
     /// The reads that leadership, now lost, leaves unanswered.
     pub(crate) fn into_reads(self) -> Vec<ReadToken> {
         self.reads.into_tokens()
@@ -297,9 +305,14 @@ impl Leader {
         }
         self.urge(member);
         self.advance_reads(member);
+        self.tell_commit(member);
+    }
+
+    /// Tells the commit index to whom it must be told by a message of its own.
+    fn tell_commit(&mut self, member: &mut Member) {
         for place in 0..self.peers.len() {
             let id = self.peers[place];
-            if self.progress[&id].needs_commit_notice(member.log.commit()) {
+            if self.progress[&id].needs_commit_notice(member.log.commit(), member.ticks, &member.limits) {
                 self.heartbeat(member, id);
             }
         }

@@ -32,6 +32,9 @@ pub struct Limits {
     pub apply_bytes_max: usize,
     /// Reads waiting for confirmation; past it a read is `Busy`.
     pub reads_waiting_max: usize,
+    /// Ticks, after an [`crate::Input::Hurry`] for it, in which a follower is told of the commit index by messages of their own.
+    /// Otherwise it learns of it from the next append or heartbeat. `u32::MAX` for always.
+    pub notice_ticks: u32,
 }
 
 impl Limits {

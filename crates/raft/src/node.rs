@@ -78,6 +78,12 @@ pub enum Input {
         /// A simple configuration, made of the one that counts ([`Node::membership`]).
         target: Membership,
     },
+    /// Somebody at this server waits for what is committed: if this node leads, it tells it of the commit index at once, until
+    /// that has reached the end of the log as it is now, and for the next [`Limits::notice_ticks`].
+    Hurry {
+        /// The server.
+        to: NodeId,
+    },
     /// Let another lead, if this node does (thesis §3.10): it is brought up to date, and then told to campaign at once.
     /// Meanwhile nothing is proposed ([`Refusal::Busy`]), so that nothing has to be resent. Who it will be, if anybody
     /// can, says [`Node::transfer`]; after the longest election timeout it is given up.
@@ -171,6 +177,7 @@ impl Node {
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
             Input::Install { last, membership } => self.install(last, membership),
             Input::Reconfigure { target } => self.reconfigure(&target),
+            Input::Hurry { to } => self.hurry(to),
             Input::Transfer { to } => self.start_transfer(to),
             Input::Unreachable { node } => self.unreachable(node),
             Input::Withdraw => self.withdraw(),
@@ -203,6 +210,12 @@ impl Node {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
                 self.become_follower(None);
             }
+        }
+    }
+
+    fn hurry(&mut self, to: NodeId) {
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.hurry(&mut self.member, to);
         }
     }
 

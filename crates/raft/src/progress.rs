@@ -46,6 +46,8 @@ pub struct Progress {
     clock: u64,
     echoed: Round,
     told_commit: Index,
+    /// When somebody last began to wait at it for what is committed, and where the log ended then.
+    hurried: Option<(u64, Index)>,
 }
 
 impl Progress {
@@ -64,6 +66,7 @@ impl Progress {
             clock: 0,
             echoed: Round::default(),
             told_commit: Index::ZERO,
+            hurried: None,
         }
     }
 
@@ -248,12 +251,27 @@ impl Progress {
         self.told_commit = self.told_commit.max(commit);
     }
 
-    /// Whether it should be told of the commit index by a message of its own. While appends are in flight the
-    /// answer to the last of them is the better moment: one notice then covers all.
-    pub(crate) fn needs_commit_notice(&self, commit: Index) -> bool {
-        self.state == ProgressState::Replicate
+    /// Somebody waits at it for what is committed, of a log that ends at `last`.
+    pub(crate) fn hurry(&mut self, last: Index, now_tick: u64) {
+        self.hurried = Some((now_tick, last));
+    }
+
+    /// Whether it should be told of the commit index by a message of its own: only where somebody waits for that, since
+    /// such a message costs both sides as much as an append does. While appends are in flight the answer to the last of
+    /// them is the better moment: one notice then covers all.
+    pub(crate) fn needs_commit_notice(&self, commit: Index, now_tick: u64, limits: &Limits) -> bool {
+        self.is_hurried(now_tick, limits)
+            && self.state == ProgressState::Replicate
             && self.inflight.is_empty()
             && self.told_commit < self.heartbeat_commit(commit)
+    }
+
+    /// Whether somebody waits at it: it was not told of all that the log held then, or that was lately.
+    fn is_hurried(&self, now_tick: u64, limits: &Limits) -> bool {
+        let is_hurried = |(tick, last): (u64, Index)| {
+            self.told_commit < last || now_tick - tick < u64::from(limits.notice_ticks)
+        };
+        limits.notice_ticks == u32::MAX || self.hurried.is_some_and(is_hurried)
     }
 
     // Taken apart by name, so that a new field asks whether it decides anything.
@@ -271,12 +289,18 @@ impl Progress {
             clock,
             echoed,
             told_commit,
+            hurried,
         } = self;
         let doublings = (*probes_lost).min(PROBE_DOUBLINGS_MAX);
         let sent_age = (now_tick - sent_tick).min(u64::from(limits.heartbeat_ticks) << doublings);
         let heard_age = (now_tick - heard_tick).min(u64::from(limits.election_ticks_max));
         for number in [match_index.0, next_index.0, sent_age, heard_age, *clock, u64::from(doublings)] {
             words.number(number);
+        }
+        if limits.notice_ticks != u32::MAX {
+            let (tick, last) = hurried.map_or((0, 0), |(tick, last)| (tick, last.0));
+            words.number((now_tick - tick).min(u64::from(limits.notice_ticks)));
+            words.number(if told_commit.0 < last { last } else { 0 });
         }
         for number in [*state as u64, u64::from(*is_probe_out), echoed.0, told_commit.0] {
             words.number(number);
@@ -316,6 +340,7 @@ mod tests {
             uncommitted_bytes_max: 100,
             apply_bytes_max: 100,
             reads_waiting_max: 1,
+            notice_ticks: u32::MAX,
         }
     }
 
@@ -392,7 +417,7 @@ mod tests {
         progress.offered(0);
         progress.advance(Index(30), Index(30));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, Index(31)));
-        assert!(progress.needs_commit_notice(Index(30)));
+        assert!(progress.needs_commit_notice(Index(30), 0, &limits()));
     }
 
     #[test]
@@ -413,12 +438,12 @@ mod tests {
     #[test]
     fn notice_waits_for_what_is_in_flight() {
         let mut progress = replicating();
-        assert!(progress.needs_commit_notice(Index(10)));
+        assert!(progress.needs_commit_notice(Index(10), 0, &limits()));
         progress.sent(Index(12), 10, Index(5), 0);
-        assert!(!progress.needs_commit_notice(Index(10)));
+        assert!(!progress.needs_commit_notice(Index(10), 0, &limits()));
         progress.advance(Index(12), Index::ZERO);
-        assert!(progress.needs_commit_notice(Index(12)));
+        assert!(progress.needs_commit_notice(Index(12), 0, &limits()));
         progress.told(progress.heartbeat_commit(Index(20)));
-        assert!(!progress.needs_commit_notice(Index(20)));
+        assert!(!progress.needs_commit_notice(Index(20), 0, &limits()));
     }
 }

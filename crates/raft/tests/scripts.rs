@@ -119,6 +119,7 @@ impl goldenscript::Runner for Player {
             "transfer" => self.transfer(&mut args)?,
             "unreachable" => self.unreachable(&mut args)?,
             "withdraw" => self.withdraw(&mut args)?,
+            "hurry" => self.hurry(&mut args)?,
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
             "read" => self.read(&mut args)?,
@@ -150,6 +151,7 @@ impl Player {
         limits.apply_bytes_max = number(args, "apply_bytes_max", limits.apply_bytes_max)?;
         limits.election_patience_max = number(args, "patience", limits.election_patience_max)?;
         limits.reads_waiting_max = number(args, "reads_waiting_max", limits.reads_waiting_max)?;
+        limits.notice_ticks = number(args, "notice_ticks", limits.notice_ticks)?;
         let auto_persist = number(args, "auto", true)?;
         args.reject_next()?;
         let trace = self.cluster.trace.take();
@@ -255,6 +257,15 @@ impl Player {
         let id = next_node(args)?;
         args.reject_next()?;
         self.cluster.step(id, Input::Withdraw);
+        Ok(())
+    }
+
+    /// `hurry n1 to=n2`: somebody waits at `n2` for what `n1` commits.
+    fn hurry(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let to = args.take_key("to").map(parse_node).transpose()?.ok_or("to whom?")?;
+        let id = next_node(args)?;
+        args.reject_next()?;
+        self.cluster.step(id, Input::Hurry { to });
         Ok(())
     }
 

@@ -83,6 +83,9 @@ enum Event {
         node: u64,
     },
     Withdraw,
+    Hurry {
+        to: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +109,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::ApplyMore),
         2 => (1..=5_u64).prop_map(|node| Event::Unreachable { node }),
         1 => Just(Event::Withdraw),
+        2 => (1..=4_u64).prop_map(|to| Event::Hurry { to }),
     ]
 }
 
@@ -124,6 +128,7 @@ fn started() -> Node {
         uncommitted_bytes_max: 300,
         apply_bytes_max: 80,
         reads_waiting_max: 3,
+        notice_ticks: 4,
     };
     let voters: BTreeSet<NodeId> = (1..=3).map(node_id).collect();
     let entries =
@@ -204,6 +209,7 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
         Event::ApplyMore => Input::ApplyMore,
         Event::Unreachable { node } => Input::Unreachable { node: node_id(node) },
         Event::Withdraw => Input::Withdraw,
+        Event::Hurry { to } => Input::Hurry { to: node_id(to) },
         Event::Compact { back, kept } => {
             let index = Index(node.applied().0.saturating_sub(back));
             let snapshot = Position::new(node.term_at(index)?, index);

@@ -1,7 +1,7 @@
 //! A server that takes part: consensus, state machine, gateway and reads, tied together. One owner, one loop: nothing
 //! here waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -80,6 +80,8 @@ pub(crate) struct Member {
     /// Items of batches, to be proposed as soon as consensus takes them. Empty unless this server leads.
     staged: VecDeque<Bytes>,
     staged_bytes: usize,
+    /// Whose items have come since all were proposed: somebody waits there for their commit.
+    hurried: BTreeSet<NodeId>,
     uncommitted_bytes_max: usize,
     founding_limits: StateLimits,
     /// The term in which this leader has proposed the founding entry.
@@ -143,6 +145,7 @@ impl Member {
             remote_reads: BTreeMap::new(),
             staged: VecDeque::new(),
             staged_bytes: 0,
+            hurried: BTreeSet::new(),
             uncommitted_bytes_max: config.raft.uncommitted_bytes_max,
             founding_limits: config.founding_limits,
             founding_proposed: None,
@@ -316,6 +319,7 @@ impl Member {
             PeerMessage::ReadIndex { start, counter } if self.is_leader() => {
                 let token = self.take_token();
                 self.remote_reads.insert(token, RemoteRead { from, start, counter });
+                self.step(Input::Hurry { to: from }, out);
                 self.step(Input::Read { token }, out);
             }
             PeerMessage::ReadIndexReply { start, counter, index } => {
@@ -362,6 +366,7 @@ impl Member {
             && self.staged_bytes + items.len() <= STAGED_BYTES_MAX;
         if self.is_leader() && is_small_enough && self.are_of(from, &items) {
             self.stage(items);
+            self.hurried.insert(from);
         }
     }
 
@@ -465,6 +470,11 @@ impl Member {
                     self.stage(items);
                 }
                 self.propose_staged(out);
+                if self.staged.is_empty() {
+                    for to in std::mem::take(&mut self.hurried) {
+                        self.step(Input::Hurry { to }, out);
+                    }
+                }
             }
             Some(leader) => {
                 for items in self.gateway.items_to_send() {
@@ -490,6 +500,7 @@ impl Member {
             self.reads.forget_questions();
             self.staged.clear();
             self.staged_bytes = 0;
+            self.hurried.clear();
             self.room.forget_proposed();
         }
     }

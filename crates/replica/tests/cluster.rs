@@ -706,6 +706,8 @@ mod impostors;
 mod joining;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/notices.rs"]
+mod notices;
 #[path = "cluster/older_folders.rs"]
 mod older_folders;
 #[path = "cluster/snapshots.rs"]

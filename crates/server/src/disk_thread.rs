@@ -22,7 +22,9 @@ const PREPARE_AFTER: Duration = Duration::from_millis(300);
 
 /// How often the free space is looked at where nothing is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// It is looked at after each sync, and told after so long.
+/// Where something is, it is looked at after so long: a look costs a twentieth of a sync.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+/// It is told after so long.
 const TELL_AFTER: Duration = Duration::from_millis(50);
 /// Or as soon as this part of it is gone.
 const TELL_PART: u64 = 32;
@@ -92,6 +94,7 @@ impl DiskThread {
             storing_starts: None,
             beginning: None,
             told: None,
+            looked: None,
         };
         let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || writer.run())?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread) })
@@ -153,6 +156,8 @@ struct Writer {
     beginning: Option<Identity>,
     /// The free space that was told last, and when.
     told: Option<(u64, Instant)>,
+    /// When it was looked at last.
+    looked: Option<Instant>,
 }
 
 /// Why the disk's thread ends.
@@ -177,7 +182,9 @@ impl Writer {
         self.look();
         while self.wait()? {
             self.carry_out()?;
-            self.look();
+            if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AFTER) || self.told.is_none() {
+                self.look();
+            }
         }
         // What is held was not promised.
         Ok(self.wal.mark_synced()?)
@@ -310,6 +317,7 @@ impl Writer {
 
     /// Looks at the free space, and tells of it where that is news.
     fn look(&mut self) {
+        self.looked = Some(Instant::now());
         // Who cannot be asked is tried: a disk that has no room says so then.
         let Ok(free_bytes) = self.disk.free_bytes() else { return };
         let is_news =

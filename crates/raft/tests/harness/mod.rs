@@ -133,6 +133,7 @@ pub(crate) fn test_limits() -> Limits {
         uncommitted_bytes_max: 4_000,
         apply_bytes_max: 1_000,
         reads_waiting_max: 4,
+        notice_ticks: u32::MAX,
     }
 }
 

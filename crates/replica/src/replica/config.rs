@@ -113,6 +113,7 @@ impl Config {
             // Of small commands so many take about two milliseconds.
             apply_bytes_max: 256 << 10,
             reads_waiting_max: 4_096,
+            notice_ticks: 25,
         }
     }
 }

@@ -145,6 +145,7 @@ impl Local {
             uncommitted_bytes_max: 1 << 10,
             apply_bytes_max: 1 << 10,
             reads_waiting_max: 4,
+            notice_ticks: u32::MAX,
         };
         let voters = (0..NODES).map(node_id).collect();
         let node = Node::new(
