@@ -68,6 +68,8 @@ pub(crate) struct GetArgs {
 
 /// `status`.
 #[derive(Args, Debug)]
+#[command(mut_arg("servers", |servers| servers.help("Servers to ask, each of which is shown")))]
+#[command(mut_arg("timeout", |timeout| timeout.help("How long each server may take to answer, 2s at most")))]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     target: Target,

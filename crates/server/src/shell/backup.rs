@@ -27,6 +27,7 @@ const SWITCH_AFTER: Duration = Duration::from_secs(2);
 
 /// `backup`.
 #[derive(Args, Debug)]
+#[command(mut_arg("timeout", |timeout| timeout.help("How long no server may answer or get any further")))]
 pub(crate) struct BackupArgs {
     /// The file to write; one that is there is replaced once the new one is whole. `-`: standard output
     #[arg(long, value_name = "FILE")]

@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `snapshot`.
 #[derive(Args, Debug)]
+#[command(mut_arg("servers", |servers| servers.help("Servers, each of which takes one")))]
+#[command(mut_arg("timeout", |timeout| timeout.help("How long a server may neither answer nor get any further")))]
 pub(crate) struct SnapshotArgs {
     #[command(flatten)]
     target: Target,
