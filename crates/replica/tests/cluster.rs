@@ -592,10 +592,8 @@ fn a_lost_forward_is_sent_again_in_order() {
     assert_eq!(cluster.call(leader, get("k")), value("ab"));
 }
 
-/// The server was paused for longer than its gateway's session lives. What it had sent may stand in the log behind the
-/// expiry, where it does not run; it is sent again under a new session and runs once.
-#[test]
-fn a_gateway_whose_session_expired_opens_another_and_nothing_runs_twice() {
+/// A follower that was paused, and is cut off, for longer than its gateway's session lives; it has appended "a" to "k".
+fn with_an_expired_gateway() -> (Cluster, NodeId, NodeId) {
     let mut cluster = founded(3);
     let leader = cluster.leader();
     let follower = cluster.servers.keys().copied().find(|node| *node != leader).unwrap();
@@ -608,6 +606,14 @@ fn a_gateway_whose_session_expired_opens_another_and_nothing_runs_twice() {
         assert_eq!(cluster.call(leader, put("tick", "tock")), Reply::Ok);
     }
     cluster.servers.insert(follower, paused);
+    (cluster, leader, follower)
+}
+
+/// The server was paused for longer than its gateway's session lives. What it had sent may stand in the log behind the
+/// expiry, where it does not run; it is sent again under a new session and runs once.
+#[test]
+fn a_gateway_whose_session_expired_opens_another_and_nothing_runs_twice() {
+    let (mut cluster, leader, follower) = with_an_expired_gateway();
     cluster.request(follower, 9, 1, append("k", "b"));
     cluster.request(follower, 9, 2, append("k", "c"));
     cluster.cut.clear();
@@ -621,18 +627,7 @@ fn a_gateway_whose_session_expired_opens_another_and_nothing_runs_twice() {
 /// earlier read of its connection that waits. (Found as seed 101129 of the simulator, with members that change.)
 #[test]
 fn reads_of_a_connection_keep_their_order_when_the_session_changes() {
-    let mut cluster = founded(3);
-    let leader = cluster.leader();
-    let follower = cluster.servers.keys().copied().find(|node| *node != leader).unwrap();
-    assert_eq!(cluster.call(follower, append("k", "a")), Reply::Integer(1));
-    cluster.cut.insert(follower);
-    let paused = cluster.servers.remove(&follower).unwrap();
-    for _ in 0..10 {
-        cluster.now_ms += 10_000;
-        cluster.run(10);
-        assert_eq!(cluster.call(leader, put("tick", "tock")), Reply::Ok);
-    }
-    cluster.servers.insert(follower, paused);
+    let (mut cluster, _, follower) = with_an_expired_gateway();
     cluster.request(follower, 9, 1, append("k", "b"));
     cluster.request(follower, 9, 2, get("k"));
     cluster.settle();

@@ -8,18 +8,18 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clap::Args;
 use quorate_client::blocking::Clerk;
 use quorate_client::{Cause, Config, Failure, Why};
-use quorate_resp::{Frame, ReplyDecoder, ReplyLimits, encode_command};
+use quorate_resp::Frame;
 
 use crate::config::{Address, parse_duration};
 pub(crate) use backup::{BackupArgs, backup};
+use link::Link;
 pub(crate) use members::{MembersArgs, members};
 pub(crate) use snapshot::{SnapshotArgs, snapshot};
 
@@ -261,39 +261,8 @@ pub(crate) fn ask_info(server: &Address, wait: Duration) -> Result<BTreeMap<Stri
 /// Asks one server one question, within `wait`.
 pub(crate) fn ask(server: &Address, command: &[&str], wait: Duration) -> Result<Frame, String> {
     let deadline = Instant::now() + wait;
-    let address = (server.host.as_str(), server.port).to_socket_addrs().map_err(|error| error.to_string())?;
-    let mut stream = Err("the name has no address".to_owned());
-    for candidate in address {
-        stream = TcpStream::connect_timeout(&candidate, wait).map_err(|error| error.to_string());
-        if stream.is_ok() {
-            break;
-        }
-    }
-    let mut stream = stream?;
-    let mut bytes = BytesMut::new();
-    encode_command(&mut bytes, command);
-    stream.write_all(&bytes).map_err(|error| error.to_string())?;
-    bytes.clear();
-    let mut decoder = ReplyDecoder::new(ReplyLimits::default());
-    let mut scrap = [0; 4096];
-    loop {
-        if let Some(frame) = decoder.decode(&mut bytes).map_err(|error| error.to_string())? {
-            return Ok(frame);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("no answer in time".to_owned());
-        }
-        stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
-        match stream.read(&mut scrap) {
-            Ok(0) => return Err("it has closed the connection".to_owned()),
-            Ok(count) => bytes.extend_from_slice(&scrap[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err("no answer in time".to_owned());
-            }
-            Err(error) => return Err(error.to_string()),
-        }
-    }
+    let mut link = Link::connect(server, wait)?;
+    link.call(command, deadline.saturating_duration_since(Instant::now()))
 }
 
 #[cfg(test)]
