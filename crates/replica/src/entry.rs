@@ -56,6 +56,9 @@ pub(crate) const RUN_OVERHEAD_BYTES: usize = 1 + 4 + RUN_HEAD_BYTES;
 /// Writes of a run for which there is room from the start: most runs have one.
 const WRITES_EXPECTED_MAX: usize = 16;
 
+/// Bytes of memory that encoded writes share: they come and go in order, and one allocation for each costs more than to lay it out.
+const ROOM_BYTES: usize = 64 << 10;
+
 const WRITE_PUT: u8 = 1;
 const WRITE_APPEND: u8 = 2;
 const WRITE_DELETE: u8 = 3;
@@ -277,14 +280,33 @@ pub fn check() -> Bytes {
 /// Lays out one write.
 pub fn encode_write(write: &LoggedWrite) -> Bytes {
     let mut out = BytesMut::with_capacity(write_length_hint(write));
+    put_write(&mut out, write);
+    out.freeze()
+}
+
+/// The same, where there is room for many.
+pub(crate) fn encode_write_in(room: &mut BytesMut, write: &LoggedWrite) -> Bytes {
+    let bytes = write_length_hint(write);
+    if bytes > ROOM_BYTES / 4 {
+        // In memory of its own, which is free again as soon as it is.
+        return encode_write(write);
+    }
+    if room.capacity() < bytes {
+        room.reserve(ROOM_BYTES);
+    }
+    put_write(room, write);
+    room.split().freeze()
+}
+
+fn put_write(out: &mut BytesMut, write: &LoggedWrite) {
     match write {
-        LoggedWrite::Plain(command) => put_command(&mut out, command),
+        LoggedWrite::Plain(command) => put_command(out, command),
         LoggedWrite::Once { session, seq, acknowledged, checksum: _, command } => {
             out.put_u8(WRITE_ONCE);
-            put_session(&mut out, *session);
+            put_session(out, *session);
             out.put_u64_le(seq.0);
             out.put_u64_le(acknowledged.0);
-            put_command(&mut out, command);
+            put_command(out, command);
         }
         LoggedWrite::OpenSession { ttl_ms } => {
             out.put_u8(WRITE_OPEN_SESSION);
@@ -292,12 +314,11 @@ pub fn encode_write(write: &LoggedWrite) -> Bytes {
         }
         LoggedWrite::CloseSession { session } => {
             out.put_u8(WRITE_CLOSE_SESSION);
-            put_session(&mut out, *session);
+            put_session(out, *session);
         }
         LoggedWrite::KeepAlive => out.put_u8(WRITE_KEEP_ALIVE),
-        LoggedWrite::Refused { shortage, once } => put_refused(&mut out, shortage, once.as_ref()),
+        LoggedWrite::Refused { shortage, once } => put_refused(out, shortage, once.as_ref()),
     }
-    out.freeze()
 }
 
 fn write_length_hint(write: &LoggedWrite) -> usize {

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quorate_raft::NodeId;
 
 use crate::command::{Query, Reply, ReplyError, Seq, SessionKey};
@@ -104,6 +104,8 @@ pub(crate) struct Gateway {
     opening_asked_ms: Option<u64>,
     /// Unresolved writes in order: first those that were ever sent under this session, then those that were not.
     window: VecDeque<Slot>,
+    /// Where the next writes are laid out.
+    room: BytesMut,
     /// The sequence of the window's first slot. The others that were sent follow without a gap.
     first_seq: u64,
     /// How many of the window's slots are sent in this attempt.
@@ -140,6 +142,7 @@ impl Gateway {
             nonce: 1,
             opening_asked_ms: None,
             window: VecDeque::new(),
+            room: BytesMut::new(),
             first_seq: 1,
             sent: 0,
             ever_sent: 0,
@@ -200,7 +203,7 @@ impl Gateway {
     ) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let write = entry::encode_write(write);
+        let write = entry::encode_write_in(&mut self.room, write);
         let slot = Slot { ticket, write, waiter, arrived_ms: self.now_ms, before, after: Vec::new() };
         self.bytes += slot.bytes();
         self.commands += slot.commands();
