@@ -114,14 +114,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Servers that have just started on empty disks, connected by a reliable network.
     pub(crate) fn new(count: usize, seed: u64) -> Result<Self, Violation> {
-        Self::with_limits(count, seed, ReplicaConfig::default_limits())
+        Self::with_limits(count, seed, default_limits())
     }
 
     /// The same, but an append carries one entry. Otherwise a new leader's first append carries the no-op of its term
     /// together with all entries before it, and nobody could commit the one without the other: the case of figure 8
     /// of the paper would not come up.
     pub(crate) fn of_small_appends(count: usize, seed: u64) -> Result<Self, Violation> {
-        Self::with_limits(count, seed, Limits { append_bytes_max: 1, ..ReplicaConfig::default_limits() })
+        Self::with_limits(count, seed, Limits { append_bytes_max: 1, ..default_limits() })
     }
 
     /// Each server takes a snapshot whenever it has applied so many commands more.
@@ -477,6 +477,11 @@ impl Cluster {
         self.applied(server, entry.position);
         Ok(())
     }
+}
+
+/// Those of the product, but that the course waits at every server for what is committed: so all are told at once.
+fn default_limits() -> Limits {
+    Limits { notice_ticks: u32::MAX, ..ReplicaConfig::default_limits() }
 }
 
 impl Server {
