@@ -38,7 +38,13 @@ impl Leader {
     pub(crate) fn begin(member: &mut Member) -> Self {
         let last = member.log.last().index;
         let peers = member.membership().others(member.id);
-        let progress = peers.iter().map(|&id| (id, Progress::new(last, member.ticks))).collect();
+        let begun = |&id: &NodeId| {
+            let mut progress = Progress::new(last, member.ticks);
+            // Its answer brings its clock, which the first command of a new group waits for.
+            progress.hurry(last.next(), member.ticks);
+            (id, progress)
+        };
+        let progress = peers.iter().map(begun).collect();
         let mut leader = Self {
             peers,
             progress,
