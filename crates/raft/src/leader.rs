@@ -220,21 +220,26 @@ impl Leader {
     /// Sends all that may be sent to a follower now.
     fn replicate(&mut self, member: &mut Member, to: NodeId) {
         let last = member.log.last().index;
-        while self.progress[&to].may_send(last, &member.limits) {
-            self.send_next(member, to, last);
-        }
+        while self.progress[&to].may_send(last, &member.limits) && self.send_next(member, to, last) {}
     }
 
-    /// Sends entries after `next_index`, or, where those are gone, the offer of the snapshot that stands for them.
-    fn send_next(&mut self, member: &mut Member, to: NodeId, last: Index) {
+    /// Sends entries after `next_index`, or, where those are gone, the offer of the snapshot that stands for them. Says
+    /// whether anything has left: not while that snapshot is still to be taken. One that ends below this log's beginning
+    /// would be fetched in vain.
+    fn send_next(&mut self, member: &mut Member, to: NodeId, last: Index) -> bool {
+        let (base, snapshot) = (member.log.base(), member.log.snapshot());
         let progress = self.progress.get_mut(&to).expect("every member has progress");
-        let is_gone = progress.next_index().previous() < member.log.base().index;
-        if Bug::ProbesWithPurgedLog.spoils(is_gone, || false) {
-            progress.offered(member.ticks);
-            member.send(to, Body::InstallSnapshot { last: member.log.snapshot() });
-        } else {
+        let is_gone = progress.next_index().previous() < base.index;
+        if !Bug::ProbesWithPurgedLog.spoils(is_gone, || false) {
             self.send_append(member, to, last);
+        } else if snapshot.index < base.index {
+            progress.await_snapshot();
+            return false;
+        } else {
+            progress.offered(member.ticks);
+            member.send(to, Body::InstallSnapshot { last: snapshot });
         }
+        true
     }
 
     /// Sends one append from `next_index` up to `last` at most. Where nothing is left to send it is a question:

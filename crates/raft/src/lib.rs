@@ -128,8 +128,13 @@
 //! durable [`Input::Compact`] lets the entries go that it stands for (§5, figure 5.1). What is left of them is the
 //! base: the position that the next entry follows, by which appends and votes go on as if the log were whole.
 //!
+//! Entries may leave the memory sooner ([`Input::Forget`]), once they are applied and on the node's own disk: then the base
+//! is ahead of the newest snapshot. Nothing that is committed is ever asked of the log again but by a follower that lags.
+//!
 //! A follower whose next entry is gone is offered the leader's newest snapshot instead (§5, figure 5.3), again and
 //! again with growing patience, while heartbeats keep it calm. The offer names a position and carries no data. Where
+//! (Where that snapshot ends below the base it is not offered: the follower waits, as [`ProgressState::Snapshot`], until the
+//! caller has taken a newer one.) Where
 //! the follower has as much already, or its log holds that position, which is committed, it says so. Otherwise its
 //! caller pulls the bytes ([`Effects::fetch`]) and steps [`Input::Install`] once the snapshot is durable here. If the
 //! log has come so far in the meantime, by another leader's entries, nothing is installed; if not, all of it is void:

@@ -12,15 +12,21 @@ use crate::types::{Entry, Index, Position, Term};
 ///    base         snapshot       commit              last
 ///      │             │             │                  │
 /// ─ 4@2 │ 5@2  6@3  7@3  8@3  9@3  10@3 │ 11@3  12@5  13@5
+///
+/// snapshot          base         commit              last
+///      │             │             │                  │
+/// ─ 4@2   5@2 … 7@3 │ 8@3  9@3  10@3 │ 11@3  12@5  13@5
 /// ```
 ///
-/// What is up to the base is gone. Between base and snapshot a tail may be kept, so that a follower that is only a
-/// little behind gets entries, not a snapshot.
+/// What is up to the base is gone from the memory. Between base and snapshot a tail may be kept, so that a follower that
+/// is only a little behind gets entries, not a snapshot. Or the base is ahead of the snapshot: what is between them is
+/// applied and on the disk, and nobody is expected to ask for it. Who does needs a snapshot that is still to be taken.
 ///
 /// Invariants, kept by the methods and asserted there:
 /// - The first entry follows `base`; indexes have no gap.
 /// - Terms never fall from one entry to the next.
-/// - `base` ≤ `snapshot` ≤ `commit` ≤ last, and the snapshot's position is one of this log.
+/// - `base` ≤ `commit` and `snapshot` ≤ `commit` ≤ last. A snapshot's position is one of this log when it is covered, as far
+///   as the log still reaches back to it.
 /// - Base and snapshot never fall.
 /// - The commit index never falls.
 /// - An entry at or below the commit index never changes: only the tail above it can be truncated.
@@ -174,13 +180,28 @@ impl Log {
     pub(crate) fn cover(&mut self, snapshot: Position) {
         assert!(snapshot.index >= self.snapshot.index, "the snapshot would fall to {snapshot}");
         assert!(snapshot.index <= self.commit, "a snapshot of {snapshot}, which is not committed");
-        assert!(self.holds(snapshot), "a snapshot of {snapshot}, which is not of this log");
+        let is_gone = snapshot.index < self.base.index;
+        assert!(is_gone || self.holds(snapshot), "a snapshot of {snapshot}, which is not of this log");
         self.snapshot = snapshot;
     }
 
     /// Entries up to `through` leave the memory; the snapshot stands for them.
     pub(crate) fn compact(&mut self, through: Index) {
         assert!(through <= self.snapshot.index, "entries up to {through}: no snapshot stands for them");
+        self.leave(through);
+    }
+
+    /// Entries up to `through` leave the memory; those that no snapshot stands for are on the disk alone from then on.
+    pub(crate) fn forget(&mut self, through: Index) {
+        assert!(
+            through <= self.commit,
+            "entries up to {through} are forgotten, committed up to {}",
+            self.commit
+        );
+        self.leave(through);
+    }
+
+    fn leave(&mut self, through: Index) {
         while let Some(entry) = self.entries.front()
             && entry.position.index <= through
         {
@@ -214,6 +235,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -237,6 +260,7 @@ mod tests {
         Truncate { kept: u64 },
         Commit { more: u64 },
         Compact { back: u64, kept: u64 },
+        Forget { back: u64 },
         Reset { more: u64, term_step: u64 },
     }
 
@@ -246,6 +270,7 @@ mod tests {
             1 => (0..6_u64).prop_map(|kept| Change::Truncate { kept }),
             1 => (0..4_u64).prop_map(|more| Change::Commit { more }),
             1 => (0..3_u64, 0..4_u64).prop_map(|(back, kept)| Change::Compact { back, kept }),
+            1 => (0..3_u64).prop_map(|back| Change::Forget { back }),
             1 => (1..9_u64, 0..2_u64).prop_map(|(more, term_step)| Change::Reset { more, term_step }),
         ]
     }
@@ -264,11 +289,14 @@ mod tests {
             let mut log = Log::new(base, Vec::new(), base);
             let mut model: Vec<Entry> = Vec::new();
             let mut commit = base_index;
+            // Where every index stood last, whether or not it is still here.
+            let mut all_time = BTreeMap::from([(base.index, base)]);
             for change in changes {
                 let last = model.last().map_or(base, |entry| entry.position);
                 match change {
                     Change::Append { term_step, length } => {
                         let added = entry((last.term.0 + term_step).max(1), last.index.0 + 1, length);
+                        all_time.insert(added.position.index, added.position);
                         model.push(added.clone());
                         log.append(vec![added]);
                     }
@@ -283,18 +311,28 @@ mod tests {
                     }
                     Change::Compact { back, kept } => {
                         let covered = Index(commit.saturating_sub(back).max(snapshot.index.0));
-                        let positions = || std::iter::once(base).chain(model.iter().map(|entry| entry.position));
-                        snapshot = positions().find(|at| at.index == covered).unwrap();
-                        let through = Index(snapshot.index.0.saturating_sub(kept)).max(base.index);
-                        base = positions().find(|at| at.index == through).unwrap();
-                        model.retain(|entry| entry.position.index > through);
+                        snapshot = if covered == snapshot.index { snapshot } else { all_time[&covered] };
+                        let through = Index(snapshot.index.0.saturating_sub(kept));
                         log.cover(snapshot);
                         log.compact(through);
+                        if through > base.index {
+                            base = all_time[&through];
+                            model.retain(|entry| entry.position.index > through);
+                        }
+                    }
+                    Change::Forget { back } => {
+                        let through = Index(commit.saturating_sub(back));
+                        log.forget(through);
+                        if through > base.index {
+                            base = all_time[&through];
+                            model.retain(|entry| entry.position.index > through);
+                        }
                     }
                     Change::Reset { more, term_step } => {
                         let position = Position::new(Term(last.term.0.max(1) + term_step), Index(commit + more));
                         if !log.holds(position) {
                             (base, snapshot, commit) = (position, position, position.index.0);
+                            all_time.insert(position.index, position);
                             model.clear();
                             log.reset(position);
                         }
@@ -361,6 +399,27 @@ mod tests {
         log.commit_to(Index(2));
         log.cover(Position::new(Term(1), Index(1)));
         log.compact(Index(2));
+    }
+
+    #[test]
+    fn a_snapshot_may_end_below_what_is_forgotten() {
+        let at = |term, index| Position::new(Term(term), Index(index));
+        let mut log = filled(&[1, 1, 4, 4, 6]);
+        log.commit_to(Index(4));
+        log.forget(Index(3));
+        assert_eq!((log.base(), log.snapshot(), log.last()), (at(4, 3), Position::ZERO, at(6, 5)));
+        log.cover(at(1, 2));
+        log.compact(Index(2));
+        assert_eq!((log.base(), log.snapshot(), log.commit()), (at(4, 3), at(1, 2), Index(4)));
+        assert_eq!((log.term_at(Index(2)), log.term_at(Index(3))), (None, Some(Term(4))));
+    }
+
+    #[test]
+    #[should_panic(expected = "committed up to 1")]
+    fn what_may_be_truncated_is_not_forgotten() {
+        let mut log = filled(&[1, 1]);
+        log.commit_to(Index(1));
+        log.forget(Index(2));
     }
 
     #[test]

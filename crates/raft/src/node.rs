@@ -61,6 +61,13 @@ pub enum Input {
         /// before this step: one of those may still rewrite what is on the disk now.
         through: Index,
     },
+    /// Entries leave the memory and nothing else changes: all of them are applied, and on this node's own disk. A follower
+    /// that turns out to need one of them needs a snapshot; if [`Node::snapshot`] ends below [`Node::base`], one that is
+    /// still to be taken, as [`ProgressState::Snapshot`](crate::ProgressState::Snapshot) says of it then.
+    Forget {
+        /// Entries up to here leave, at most up to [`Node::applied`] and [`Node::durable`].
+        through: Index,
+    },
     /// The snapshot that was asked for in [`crate::Effects::fetch`] is here: complete, verified and durable, so that
     /// this node would start from it after a crash. Whether it is installed is what [`crate::Effects::install`] says.
     /// It is not if as much is committed here already. Where the log holds its position, the entries up to it are
@@ -175,6 +182,7 @@ impl Node {
             Input::ApplyMore => {}
             Input::Read { token } => self.read(token),
             Input::Compact { snapshot, through } => self.compact(snapshot, through),
+            Input::Forget { through } => self.forget(through),
             Input::Install { last, membership } => self.install(last, membership),
             Input::Reconfigure { target } => self.reconfigure(&target),
             Input::Hurry { to } => self.hurry(to),
@@ -453,12 +461,13 @@ impl Node {
         self.member.log.last()
     }
 
-    /// The position before the first entry of its log.
+    /// The position before the first entry that it holds in memory.
     pub fn base(&self) -> Position {
         self.member.log.base()
     }
 
-    /// The position of its newest snapshot, which as a leader it offers. At or above the base.
+    /// The position of its newest snapshot, which as a leader it offers. Where it is below the base it is of no use to a
+    /// follower, and offered to none.
     pub fn snapshot(&self) -> Position {
         self.member.log.snapshot()
     }

@@ -151,12 +151,18 @@ impl Progress {
         self.told(commit.min(last));
     }
 
-    /// What it needs next is not in the leader's log any more, and the offer of a snapshot leaves.
-    pub(crate) fn offered(&mut self, now_tick: u64) {
+    /// What it needs next is not in the leader's log any more, and there is no snapshot yet that could be offered.
+    pub(crate) fn await_snapshot(&mut self) {
         if self.state != ProgressState::Snapshot {
             self.probe_anew();
             self.state = ProgressState::Snapshot;
         }
+        self.check();
+    }
+
+    /// What it needs next is not in the leader's log any more, and the offer of a snapshot leaves.
+    pub(crate) fn offered(&mut self, now_tick: u64) {
+        self.await_snapshot();
         self.is_probe_out = true;
         self.sent_tick = now_tick;
         self.check();

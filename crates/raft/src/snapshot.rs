@@ -1,4 +1,4 @@
-//! Snapshots: entries that one stands for leave the log, and a follower that is too far behind gets one instead of
+//! Snapshots: entries that one stands for leave the log (and the memory sooner, once they are applied and on the disk), and a follower that is too far behind gets one instead of
 //! entries (thesis §5, figure 5.3). Knows where a snapshot stands, never what is in it, nor how it travels.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::effects::Fetch;
 use crate::member::Member;
 use crate::membership::Membership;
 use crate::node::Node;
-use crate::role::Role;
+use crate::role::{Role, RoleState};
 use crate::sabotage::Bug;
 use crate::types::{Index, NodeId, Position, Term};
 use crate::verdict::{DropReason, Verdict};
@@ -69,7 +69,20 @@ impl Node {
         if snapshot.index >= member.log.snapshot().index {
             member.log.cover(snapshot);
             member.log.compact(through);
+            // A follower may be waiting for it.
+            if let RoleState::Leader(leader) = &mut self.role {
+                leader.settle(member);
+            }
         }
+    }
+
+    /// Entries leave the memory that are applied and durable here.
+    pub(crate) fn forget(&mut self, through: Index) {
+        let member = &mut self.member;
+        let (applied, durable) = (member.applied(), member.writes.durable());
+        assert!(through <= applied, "entries up to {through} are forgotten, applied up to {applied}");
+        assert!(through <= durable, "entries up to {through} are forgotten, durable up to {durable}");
+        member.log.forget(through);
     }
 
     /// A snapshot has come from a leader, and is durable.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use harness::{Cluster, node_id, test_limits};
-use quorate_raft::{Body, Fetch, Index, Input, NodeId, ReadToken, Role};
+use quorate_raft::{Body, Fetch, Index, Input, NodeId, ProgressState, ReadToken, Role};
 
 fn elect(cluster: &mut Cluster, id: u64) {
     while cluster.node(node_id(id)).role() == Role::Follower {
@@ -161,6 +161,8 @@ struct Weather {
     /// Snapshots taken, and how many entries below each are kept.
     compact: usize,
     keep: u64,
+    /// How often entries leave the memory that no snapshot stands for.
+    forget: usize,
     /// Changes of membership, and transfers of leadership.
     change: usize,
     transfer: usize,
@@ -184,6 +186,9 @@ struct Run {
     /// Snapshots taken, and got from another and installed.
     snapshots: usize,
     installs: usize,
+    /// Times that entries left the memory, and snapshots that were taken because of that.
+    forgotten: usize,
+    taken_for_laggards: usize,
     /// Changes of membership that were taken.
     changes: usize,
 }
@@ -204,6 +209,7 @@ impl Run {
             cut: dice.pick(&[0, 1, 2]),
             compact: dice.pick(&[0, 0, 1, 5]),
             keep: dice.pick(&[0, 0, 1, 5, 20]),
+            forget: dice.pick(&[0, 0, 1, 10]),
             change: dice.pick(&[0, 2, 10]),
             transfer: dice.pick(&[0, 1, 5]),
             healing_rarity: dice.pick(&[1, 4, 10]),
@@ -219,6 +225,8 @@ impl Run {
             proposals: 0,
             snapshots: 0,
             installs: 0,
+            forgotten: 0,
+            taken_for_laggards: 0,
             changes: 0,
         }
     }
@@ -227,11 +235,11 @@ impl Run {
         self.cluster.last_committed()
     }
 
-    fn event(&mut self) {
-        let ids = self.cluster.ids();
-        let id = self.dice.pick(&ids);
-        let Weather { tick, duplicate, lose, crash, cut, compact, change, transfer, .. } = self.weather;
-        let weights = [
+    /// How often what happens, in the order of [`Self::event`].
+    fn weights(&self) -> [usize; 17] {
+        let Weather { tick, duplicate, lose, crash, cut, compact, forget, change, transfer, .. } =
+            self.weather;
+        [
             tick,
             250,
             duplicate,
@@ -248,7 +256,14 @@ impl Run {
             20,
             change,
             transfer,
-        ];
+            forget,
+        ]
+    }
+
+    fn event(&mut self) {
+        let ids = self.cluster.ids();
+        let id = self.dice.pick(&ids);
+        let weights = self.weights();
         let mut roll = self.dice.roll(weights.iter().sum());
         let kind = weights
             .iter()
@@ -295,6 +310,7 @@ impl Run {
             13 => self.cluster.step(id, Input::ApplyMore),
             14 => self.change(),
             15 => self.transfer(id),
+            16 if self.cluster.is_up(id) => self.forget(id),
             _ => {}
         }
     }
@@ -340,6 +356,24 @@ impl Run {
         let through = applied.saturating_sub(self.dice.roll(3) as u64 * self.weather.keep);
         self.snapshots += usize::from(applied > 0);
         self.cluster.compact(id, Index(through));
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        let kept = self.dice.roll(3) as u64 * self.weather.keep;
+        let before = self.cluster.node(id).base();
+        self.cluster.forget(id, kept);
+        self.forgotten += usize::from(self.cluster.node(id).base() != before);
+    }
+
+    /// Somebody needs what no snapshot stands for and the leader has forgotten: the leader takes one.
+    fn take_for_laggards(&mut self, id: NodeId) {
+        let node = self.cluster.node(id);
+        let mut followers = node.progress().into_iter().flatten();
+        let waits = followers.any(|(_, progress)| progress.state() == ProgressState::Snapshot);
+        if waits && node.snapshot().index < node.base().index {
+            self.compact(id);
+            self.taken_for_laggards += 1;
+        }
     }
 
     /// The snapshot that a server fetches is complete.
@@ -433,6 +467,7 @@ impl Run {
             }
             self.cluster.deliver_all();
             for id in self.cluster.ids() {
+                self.take_for_laggards(id);
                 self.install(id);
             }
         }
@@ -462,6 +497,7 @@ impl Run {
 fn random_schedules_keep_the_invariants_and_then_agree() {
     let (mut commits, mut confirmed, mut terms, mut snapshots, mut installs, mut changes) =
         (0, 0, 0, 0, 0, 0);
+    let (mut forgotten, mut taken_for_laggards) = (0, 0);
     for seed in 0..600 {
         let mut run = Run::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -481,15 +517,18 @@ fn random_schedules_keep_the_invariants_and_then_agree() {
             snapshots += run.snapshots;
             installs += run.installs;
             changes += run.changes;
+            forgotten += run.forgotten;
+            taken_for_laggards += run.taken_for_laggards;
         }));
         assert!(outcome.is_ok(), "seed {seed}");
     }
     // A test that never gets anywhere proves nothing.
     println!(
         "{commits} commits, {confirmed} reads, {terms} terms, {snapshots} snapshots, {installs} installed, \
-         {changes} changes"
+         {changes} changes, {forgotten} times forgotten, {taken_for_laggards} taken for laggards"
     );
     assert!(commits > 4_000 && confirmed > 1_000 && terms > 800, "{commits} {confirmed} {terms}");
     assert!(snapshots > 1_000 && installs > 100, "{snapshots} {installs}");
     assert!(changes > 500, "{changes}");
+    assert!(forgotten > 1_000 && taken_for_laggards > 10, "{forgotten} {taken_for_laggards}");
 }

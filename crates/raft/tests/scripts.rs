@@ -120,6 +120,7 @@ impl goldenscript::Runner for Player {
             "unreachable" => self.unreachable(&mut args)?,
             "withdraw" => self.withdraw(&mut args)?,
             "hurry" => self.hurry(&mut args)?,
+            "forget" => self.forget(&mut args)?,
             "own" => self.own(&mut args)?,
             "offer" => self.offer(&mut args)?,
             "read" => self.read(&mut args)?,
@@ -449,6 +450,15 @@ impl Player {
         Ok(())
     }
 
+    /// `forget n1 keep=2`: what is applied and durable leaves the memory, but for so many entries.
+    fn forget(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let keep: u64 = number(args, "keep", 0)?;
+        for id in nodes(&self.cluster, args)? {
+            self.cluster.forget(id, keep);
+        }
+        Ok(())
+    }
+
     /// `own n1 snapshot=2@1 through=1`: a snapshot that was begun long ago is durable.
     fn own(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let snapshot = parse_position(args.take_key("snapshot").ok_or("of what?")?)?;
@@ -538,7 +548,7 @@ impl Player {
                 let _ = write!(line, " vote={vote}");
             }
             let _ = write!(line, " last={} commit={}", node.last(), node.commit());
-            if node.snapshot() != Position::ZERO {
+            if (node.snapshot(), node.base()) != (Position::ZERO, Position::ZERO) {
                 let _ = write!(line, " snapshot={} base={}", node.snapshot(), node.base());
             }
             if node.applied() != node.commit() {

@@ -76,6 +76,10 @@ enum Event {
         back: u64,
         kept: u64,
     },
+    /// What is applied and durable leaves the memory, but for some entries.
+    Forget {
+        kept: u64,
+    },
     /// What was asked for last has come.
     Install,
     ApplyMore,
@@ -105,6 +109,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Propose),
         2 => Just(Event::Read),
         2 => (0..3_u64, 0..3_u64).prop_map(|(back, kept)| Event::Compact { back, kept }),
+        2 => (0..4_u64).prop_map(|kept| Event::Forget { kept }),
         2 => Just(Event::Install),
         2 => Just(Event::ApplyMore),
         2 => (1..=5_u64).prop_map(|node| Event::Unreachable { node }),
@@ -215,6 +220,10 @@ fn input(node: &Node, event: Event, token: u64, fetch: Option<Fetch>) -> Option<
             let snapshot = Position::new(node.term_at(index)?, index);
             Input::Compact { snapshot, through: Index(index.0.saturating_sub(kept)) }
         }
+        Event::Forget { kept } => {
+            let through = node.applied().min(node.durable());
+            Input::Forget { through: Index(through.0.saturating_sub(kept)) }
+        }
         // Whoever offers a snapshot of the end of the number range does not have it.
         Event::Install => Input::Install {
             last: fetch.filter(|fetch| fetch.last.index < Index(1_000))?.last,
@@ -249,7 +258,13 @@ proptest! {
             prop_assert!(node.commit() >= commit && node.commit() <= node.last().index);
             prop_assert!(node.last().term <= node.term());
             fetch = effects.fetch.or(fetch);
-            prop_assert!(node.base().index >= base.index && node.base().index <= node.snapshot().index);
+            prop_assert!(node.base().index >= base.index);
+            prop_assert!(node.base().index <= node.snapshot().index.max(node.applied()));
+            for envelope in &effects.send_now {
+                if let Body::InstallSnapshot { last } = envelope.message.body {
+                    prop_assert!(last.index >= node.base().index, "an offer that leads nowhere");
+                }
+            }
             prop_assert!(node.snapshot().index >= snapshot.index && node.snapshot().index <= commit.max(node.commit()));
             let mut next = applied_before;
             if let Some(installed) = effects.install {

@@ -47,8 +47,10 @@ impl Checker {
 
     pub(crate) fn on_step(&mut self, id: NodeId, node: &Node, install: Option<Position>, apply: &[Entry]) {
         self.monotonic(id, node, install, apply);
-        assert!(node.base().index <= node.snapshot().index && node.snapshot().index <= node.commit());
-        assert_eq!(node.term_at(node.snapshot().index), Some(node.snapshot().term));
+        assert!(node.snapshot().index <= node.commit());
+        assert!(node.base().index <= node.snapshot().index.max(node.applied()));
+        let is_gone = node.snapshot().index < node.base().index;
+        assert!(is_gone || node.term_at(node.snapshot().index) == Some(node.snapshot().term));
         self.state_machine_safety(id, node, apply);
         if node.role() == Role::Leader {
             self.election_safety(id, node);
@@ -122,8 +124,12 @@ impl Checker {
             // promise that was kept until that term, like one that was long on its way.
             Body::Appended { matched } => {
                 let is_later = node.is_none_or(|node| node.term() > message.term);
+                // What has left the memory is committed, and the disk's own word is all that there is.
+                let is_gone = node.is_some_and(|node| *matched < node.base().index);
                 let in_memory = node.and_then(|node| node.term_at(*matched));
-                let is_held = *matched <= disk.snapshot.index || disk.term_at(*matched) == in_memory;
+                let on_disk = disk.term_at(*matched);
+                let is_held =
+                    *matched <= disk.snapshot.index || on_disk == in_memory || is_gone && on_disk.is_some();
                 assert!(is_later || is_held, "{from} acknowledged {matched} before it is durable");
             }
             Body::PreVoteReply { granted: false }

@@ -264,6 +264,13 @@ impl Cluster {
         self.step(id, Input::Compact { snapshot, through });
     }
 
+    /// What is applied and durable leaves a server's memory, but for so many entries. Its disk is as it was.
+    pub(crate) fn forget(&mut self, id: NodeId, kept: u64) {
+        let node = self.node(id);
+        let through = node.applied().min(node.durable());
+        self.step(id, Input::Forget { through: Index(through.0.saturating_sub(kept)) });
+    }
+
     /// This snapshot has come to a server, and is durable. It keeps the file only if it is of use.
     pub(crate) fn install(&mut self, id: NodeId, last: Position) {
         self.check.on_install(last);
