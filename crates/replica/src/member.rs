@@ -43,6 +43,7 @@ mod members;
 mod reads;
 mod room;
 mod snapshots;
+mod tail;
 
 /// Bytes of items that wait at a leader to be proposed; what a follower forwards beyond is dropped, and the follower
 /// sends it again.
@@ -114,6 +115,7 @@ impl Member {
         let own_seat = seat::beginning(incarnation);
         let (id, seed) = (config.id, config.seed);
         let raft = quorate_raft::Config { id, membership: founding, own_seat, limits, seed };
+        let holding = Holding::new(config, &restored);
         let restored = Restored { membership: machine.membership().cloned(), ..restored };
         Self {
             cluster,
@@ -131,7 +133,7 @@ impl Member {
             loaded: None,
             candidates: Candidates::default(),
             room: Room::new(config.memory_bytes_max),
-            holding: Holding::new(config.log_bytes_max, config.log_tail_bytes),
+            holding,
             disks: Disks::new(config.disk_reserve_bytes, &config.folder),
             watch: Watch::default(),
             leaving: Leaving::new(config.raft.election_ticks_min),
@@ -292,11 +294,13 @@ impl Member {
         self.propose_check(out);
         self.transfers.tick(self.uptime_ms, self.node.commit(), out);
         self.tick_disks(out);
+        self.ask_for_laggards();
         let log_bytes_max = self.disks.log_bytes_max(self.log_bytes_max);
         if !self.is_in_doubt() && self.transfers.is_due(self.uptime_ms, log_bytes_max) {
             self.take_snapshot(out);
         }
         self.trim(out);
+        self.forget(out);
         self.tick_backups(out);
     }
 
@@ -447,6 +451,7 @@ impl Member {
             return;
         }
         self.transfers.applied(entry.cost());
+        self.holding.applied(entry.position.index, entry.cost());
         self.room.applied(entry.position.index);
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
         if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
@@ -489,6 +494,7 @@ impl Member {
         self.go_on_leaving(out);
         out.actions.answers.append(&mut self.gateway.answers);
         out.actions.goes_on = self.applies_more;
+        self.holding.settle(self.node.applied());
     }
 
     /// Where another leads, or another term began, what is under way may be lost: all of it is sent and asked again.

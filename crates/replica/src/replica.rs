@@ -29,7 +29,7 @@ mod routes;
 mod who;
 
 pub use crate::member::leaving::Left;
-pub use config::{Config, LOG_BYTES_MAX, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
+pub use config::{Config, LOG_BYTES_MAX, LOG_MEMORY_BYTES, LOG_MEMORY_PART, LOG_TAIL_BYTES, WRITE_BYTES_MAX};
 
 /// A client's connection, as its server numbers it. Never used twice in a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

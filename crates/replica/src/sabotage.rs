@@ -23,6 +23,10 @@ pub enum Bug {
     PromisesWhatIsHeld,
     /// The log goes as far as a snapshot says though writes that are held reach further back.
     CompactsUnderHeld,
+    /// Entries leave the memory that are applied, on the disk or not.
+    ForgetsWhatIsNotDurable,
+    /// No snapshot is taken for a follower that needs what has left the memory since the last one.
+    TakesNoneForLaggards,
     /// Who waits is left waiting when leadership is lost, and for ever.
     LeavesWaiters,
     /// A server that is told to stop does so as soon as another leads.

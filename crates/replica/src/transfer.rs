@@ -255,6 +255,11 @@ impl Transfers {
         self.is_asked_for && self.taking.is_none() || is_long && self.may_take(now_ms)
     }
 
+    /// The index of the one that is being taken.
+    pub(crate) fn taking(&self) -> Option<Index> {
+        self.taking.as_ref().map(|taking| taking.position.index)
+    }
+
     /// Whether one may be taken at once.
     pub(crate) fn may_take(&self, now_ms: u64) -> bool {
         self.taking.is_none() && now_ms >= self.not_before_ms

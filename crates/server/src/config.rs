@@ -25,7 +25,7 @@ pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Bytes of the log's entries after which a snapshot is taken, at least.
 const LOG_MAX_BYTES_MIN: u64 = 1 << 20;
 /// Unless told otherwise, the tail of the log that is kept behind a snapshot is so many times smaller than the log.
-const LOG_TAIL_PART: u64 = 16;
+const LOG_TAIL_PART: u64 = 32;
 /// Bytes that must be free for the data folder, unless told otherwise: four segments of the log as it is by default.
 const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// Client connections at most, unless told otherwise.
@@ -84,7 +84,7 @@ pub(crate) struct ServeArgs {
     /// Bytes of log after which a snapshot takes its place: 1GiB, 16MiB [default: 1GiB]
     #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_MAX")]
     log_max: Option<String>,
-    /// Bytes of log kept behind a snapshot for servers that are a little behind [default: a 16th of --log-max]
+    /// Bytes of log kept behind a snapshot for servers that are a little behind [default: a 32nd of --log-max]
     #[arg(long, value_name = "BYTES", env = "QUORATE_LOG_TAIL")]
     log_tail: Option<String>,
     /// TOML file with the same settings, named as the flags without the dashes in front
@@ -552,8 +552,8 @@ mod tests {
             let config = args(&all).merge(toml::from_str(file).unwrap())?;
             Ok::<_, ConfigError>((config.log_bytes_max, config.log_tail_bytes))
         };
-        assert_eq!(log(&[], ""), Ok((1 << 30, 64 << 20)));
-        assert_eq!(log(&[("log-max", "16MiB")], ""), Ok((16 << 20, 1 << 20)));
+        assert_eq!(log(&[], ""), Ok((1 << 30, 32 << 20)));
+        assert_eq!(log(&[("log-max", "16MiB")], ""), Ok((16 << 20, 1 << 19)));
         assert_eq!(log(&[("log-tail", "0")], "log-max = 4194304\nlog-tail = \"2MiB\""), Ok((4 << 20, 0)));
         assert_eq!(log(&[], "log-max = \"4096KiB\"\nlog-tail = 7"), Ok((4 << 20, 7)));
         let wrong = |flags: &[(&str, &str)]| log(flags, "").unwrap_err().to_string();

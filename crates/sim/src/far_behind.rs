@@ -99,3 +99,17 @@ fn a_server_comes_back_though_a_snapshot_is_slow_whatever_it_is_asked_for() {
     println!("after {} ms, in which the leader has taken {taken} snapshots", took / 1_000);
     assert!(taken >= 1, "{taken}");
 }
+
+/// Logs are on the disks only, and no snapshot is taken but for the one that was away. It takes seconds to get there, in which
+/// the others write many times what they keep in memory: what follows it must be held.
+#[test]
+fn a_server_comes_back_though_nobody_has_a_snapshot_or_what_it_lacks_in_memory() {
+    let result = comes_back(|host| {
+        host.log_memory_bytes = 20_000;
+        host.snapshot_chunk_bytes = 2_000;
+        host.snapshot_chunks_per_second = RATE / 2_000;
+    });
+    let (took, taken) = result.unwrap_or_else(|violation| panic!("{violation}"));
+    println!("after {} ms, in which the leader has taken {taken} snapshots", took / 1_000);
+    assert_eq!(taken, 1);
+}

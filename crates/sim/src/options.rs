@@ -2,6 +2,7 @@
 //! *swarm*: some faults entirely off, others wild, so that rare combinations meet. Carries nothing out.
 
 use quorate_replica::checks::CHECK_INTERVAL_MS;
+use quorate_replica::replica::LOG_MEMORY_BYTES;
 use quorate_storage::DiskBug;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ const CHECKS: u64 = 0x6368_6563_6b73;
 const MEMBERS: u64 = 0x6d65_6d62_6572;
 /// The same for servers that are told to stop.
 const LEAVES: u64 = 0x6c65_6176_6573;
+/// And for what of the log stays in memory.
+const FORGETS: u64 = 0x666f_7267_6574;
 
 /// Everything that is drawn before a run begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +113,8 @@ pub struct HostOptions {
     pub log_bytes_max: u64,
     /// Bytes of entries that it keeps behind one.
     pub log_tail_bytes: u64,
+    /// Bytes of applied entries that stay in memory, if that is more.
+    pub log_memory_bytes: u64,
     /// Bytes of a snapshot in one message.
     pub snapshot_chunk_bytes: usize,
     /// Milliseconds between two comparisons of the servers' states.
@@ -314,6 +319,7 @@ impl Options {
             options.faults.leave = every(leaves, 0.7, 6 * SECOND, SECOND);
             options.change_members(&mut Prng::new(prng.clone().draw() ^ MEMBERS));
         }
+        options.host.log_memory_bytes = log_memory(&mut Prng::new(prng.clone().draw() ^ FORGETS));
         // Many in each run.
         options.host.check_interval_ms = Prng::new(prng.clone().draw() ^ CHECKS).between(200, 3_000);
         options
@@ -343,6 +349,15 @@ impl Options {
         if prng.chance(0.15) {
             self.faults.flags.memory_bytes_max = Some(prng.between(2_000, 20_000));
         }
+    }
+}
+
+/// Next to nothing, a little, or more than a run has.
+fn log_memory(prng: &mut Prng) -> u64 {
+    match prng.below(4) {
+        0 => 0,
+        1 | 2 => prng.between(0, 4_000),
+        _ => LOG_MEMORY_BYTES,
     }
 }
 
@@ -404,6 +419,7 @@ impl HostOptions {
             segment_bytes: [1 << 10, 8 << 10, 64 << 10][prng.below(3) as usize],
             log_bytes_max: if prng.chance(0.4) { NO_SNAPSHOTS } else { prng.between(1_000, 30_000) },
             log_tail_bytes: if prng.chance(0.5) { 0 } else { prng.between(0, 5_000) },
+            log_memory_bytes: LOG_MEMORY_BYTES,
             snapshot_chunk_bytes: prng.between(2_000, 16_000) as usize,
             check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunks_per_second: 100,

@@ -143,6 +143,9 @@ impl World {
         config.founding_limits.gateway_ttl_ms = self.options.host.gateway_ttl_ms;
         config.log_bytes_max = self.options.host.log_bytes_max;
         config.log_tail_bytes = self.options.host.log_tail_bytes;
+        config.log_memory_bytes = self.options.host.log_memory_bytes;
+        // However large the state is.
+        config.log_memory_part = u64::MAX;
         config.check_interval_ms = self.options.host.check_interval_ms;
         let HostOptions { snapshot_chunk_bytes, snapshot_chunks_per_second, .. } = self.options.host;
         config.snapshot_chunk_bytes = snapshot_chunk_bytes;

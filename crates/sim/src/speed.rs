@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use quorate_replica::checks::CHECK_INTERVAL_MS;
+use quorate_replica::replica::LOG_MEMORY_BYTES;
 
 use crate::host::Host;
 use crate::options::{
@@ -53,6 +54,7 @@ pub fn setting() -> Options {
             segment_bytes: 8 << 10,
             log_bytes_max: NO_SNAPSHOTS,
             log_tail_bytes: 0,
+            log_memory_bytes: LOG_MEMORY_BYTES,
             snapshot_chunk_bytes: 1 << 10,
             check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunks_per_second: 100,

@@ -89,6 +89,11 @@ fn a_purged_log_that_is_sent_is_found() {
 }
 
 #[test]
+fn a_laggard_that_no_snapshot_is_taken_for_is_found() {
+    is_found("no-snapshot-for-laggards", 1, 5);
+}
+
+#[test]
 fn a_snapshot_without_its_content_synced_is_found() {
     is_found("snapshot-content-not-synced", 1, 5);
 }

@@ -121,6 +121,7 @@ impl Member {
         let before = std::mem::replace(&mut self.machine, *machine);
         out.actions.snapshot_jobs.push(SnapshotJob::Forget(Box::new(before)));
         self.transfers.installed(self.machine.now_ms());
+        self.holding.installed(position.index);
         self.checks.installed();
         out.actions.notices.push(Notice::Info(format!(
             "the state is now that of the snapshot at {position}, from another server"

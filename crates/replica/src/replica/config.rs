@@ -46,6 +46,10 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// Bytes of entries behind a snapshot that are kept for followers that are a little behind.
     pub log_tail_bytes: u64,
+    /// Bytes of applied entries that stay in memory for them, if that is more.
+    pub log_memory_bytes: u64,
+    /// And this part of what the state costs, if that is more still: who needs what is gone is sent all of the state.
+    pub log_memory_part: u64,
     /// Milliseconds between two comparisons of the servers' states.
     pub check_interval_ms: u64,
     /// Bytes of a snapshot that are sent to another server in one message, at most [`SNAPSHOT_CHUNK_BYTES_MAX`].
@@ -57,7 +61,11 @@ pub struct Config {
 /// Bytes of entries after which a snapshot is taken, unless configured.
 pub const LOG_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of entries kept behind a snapshot, unless configured.
-pub const LOG_TAIL_BYTES: u64 = 64 << 20;
+pub const LOG_TAIL_BYTES: u64 = 32 << 20;
+/// Bytes of applied entries that stay in memory, unless the tail or the state's part is more.
+pub const LOG_MEMORY_BYTES: u64 = 32 << 20;
+/// An eighth of what the state costs stays in memory of the log, where that is more.
+pub const LOG_MEMORY_PART: u64 = 8;
 
 const _: () = assert!(LOG_TAIL_BYTES < LOG_BYTES_MAX);
 
@@ -90,6 +98,8 @@ impl Config {
             folder: "".into(),
             log_bytes_max: LOG_BYTES_MAX,
             log_tail_bytes: LOG_TAIL_BYTES,
+            log_memory_bytes: LOG_MEMORY_BYTES,
+            log_memory_part: LOG_MEMORY_PART,
             check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
             snapshot_bytes_per_second: SNAPSHOT_BYTES_PER_SECOND,

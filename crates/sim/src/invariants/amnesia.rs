@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Membership, NodeId, Payload};
+use quorate_raft::{Membership, NodeId, Payload, Role};
 use quorate_replica::Standing;
 use quorate_replica::replica::DiskWrite;
 use quorate_replica::seat::Seat;
@@ -66,7 +66,11 @@ pub fn look(
 /// # Errors
 /// If an amnesiac was counted, or was helped by one who remembers.
 pub fn check(hosts: &[Host], host: HostIndex, counted: &[Counted]) -> Result<(), Violation> {
-    let forgets = hosts.get(host).is_some_and(Host::is_older_copy);
+    // To who follows an answer is nothing: late ones are for the process before, which remembered.
+    let raft =
+        hosts.get(host).and_then(|host| host.process.as_ref()).and_then(|process| process.replica.raft());
+    let asks = raft.is_none_or(|node| node.role() != Role::Follower);
+    let forgets = asks && hosts.get(host).is_some_and(Host::is_older_copy);
     for Counted { from, incarnation, start, is_named } in counted {
         let amnesia = hosts.get(*from).and_then(|from| from.amnesia.as_ref());
         let has_forgotten = amnesia.is_some_and(|amnesia| {

@@ -280,6 +280,18 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::slow_transfers,
     },
     Sabotage {
+        name: "forget-before-sync",
+        about: "entries leave the memory that are applied, on the disk or not",
+        bug: Bug::Replica(replica::ForgetsWhatIsNotDurable),
+        weather: weather::short_logs,
+    },
+    Sabotage {
+        name: "no-snapshot-for-laggards",
+        about: "no snapshot is taken for a follower that needs what has left the memory since the last one",
+        bug: Bug::Replica(replica::TakesNoneForLaggards),
+        weather: weather::short_logs,
+    },
+    Sabotage {
         name: "purged-log-to-send",
         about: "a leader whose log does not reach back far enough sends from where it begins",
         bug: Bug::Raft(raft::ProbesWithPurgedLog),

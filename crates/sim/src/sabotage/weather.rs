@@ -1,6 +1,8 @@
 //! The weather in which a bug can show: what is changed in a seed's swarm, in words of the options alone.
 
-use crate::options::{FaultOptions, Options};
+use quorate_replica::replica::LOG_MEMORY_BYTES;
+
+use crate::options::{FaultOptions, NO_SNAPSHOTS, Options};
 use crate::prng::Prng;
 use crate::schedule::{MS, SECOND};
 
@@ -11,6 +13,7 @@ pub(super) fn light(options: &mut Options, prng: &mut Prng) {
     options.workload.pipeliners = prng.between(0, 2) as u32;
     options.workload.pipeline_depth = prng.between(1, 8) as u32;
     options.workload.padding_max = options.workload.padding_max.min(200);
+    options.host.log_memory_bytes = LOG_MEMORY_BYTES;
 }
 
 /// So few operations that nothing but consensus is at work.
@@ -302,6 +305,18 @@ pub(super) fn snapshots(options: &mut Options, prng: &mut Prng) {
     options.workload.think_max = options.workload.think_max.min(30 * MS);
     options.faults.partition = Some(prng.between(500, 3_000) * MS);
     options.faults.leader_crash = Some(prng.between(1_000, 4_000) * MS);
+}
+
+/// Servers are cut off, and keep next to nothing of their logs in memory: who was away needs a snapshot, and there is none
+/// but for whom one is taken.
+pub(super) fn short_logs(options: &mut Options, prng: &mut Prng) {
+    elections(options, prng);
+    options.host.log_bytes_max = NO_SNAPSHOTS;
+    options.host.log_tail_bytes = 0;
+    options.host.log_memory_bytes = prng.between(0, 500);
+    options.host.sync_max = prng.between(5, 60) * MS;
+    options.workload.think_max = options.workload.think_max.min(30 * MS);
+    options.faults.lasts_max = prng.between(1_500, 4_000) * MS;
 }
 
 /// Snapshots are on their way for so long that logs overtake them: some servers keep long logs and lead in turn.

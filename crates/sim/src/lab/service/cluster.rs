@@ -6,6 +6,7 @@ use std::cell::Cell;
 use bytes::Bytes;
 use quorate_raft::{Node, Role};
 use quorate_replica::checks::CHECK_INTERVAL_MS;
+use quorate_replica::replica::LOG_MEMORY_BYTES;
 use quorate_replica::transfer::SNAPSHOT_CHUNK_BYTES_MAX;
 use quorate_storage::snapshot;
 
@@ -100,6 +101,7 @@ fn options(servers: usize, is_unreliable: bool, log_bytes_max: u64) -> Options {
             segment_bytes,
             log_bytes_max,
             log_tail_bytes: 0,
+            log_memory_bytes: LOG_MEMORY_BYTES,
             snapshot_chunk_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
             check_interval_ms: CHECK_INTERVAL_MS,
             snapshot_chunks_per_second: 100,
