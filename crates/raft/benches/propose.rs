@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     apply_bytes_max: 256 << 10,
     reads_waiting_max: 4_096,
     notice_ticks: u32::MAX,
+    spares_followers: false,
 };
 
 fn main() {

@@ -30,6 +30,10 @@ pub(crate) struct Leader {
     pub(crate) transfer: Option<Transfer>,
     /// The commit index at the last heartbeat and at the one before it.
     pub(crate) levels: [Index; 2],
+    /// Whom it sends entries as they come; empty for everyone. See [`crate::sparing`].
+    pub(crate) quick: Vec<NodeId>,
+    /// Where the log ended at the last tick.
+    pub(crate) last_at_tick: Index,
 }
 
 impl Leader {
@@ -53,6 +57,8 @@ impl Leader {
             term_start: last.next(),
             transfer: None,
             levels: [Index(u64::MAX); 2],
+            quick: Vec::new(),
+            last_at_tick: last,
         };
         member.leader = Some(member.id);
         leader.append(member, Payload::Noop);
@@ -79,6 +85,7 @@ impl Leader {
         if !self.tick_leaving(member) {
             return false;
         }
+        self.tick_spared(member);
         self.heartbeat_ticks += 1;
         if self.heartbeat_ticks >= member.limits.heartbeat_ticks {
             // After a restart a leader knows of nothing committed before it has committed in its own term.
@@ -149,6 +156,7 @@ impl Leader {
     pub(crate) fn hurry(&mut self, member: &mut Member, to: NodeId) {
         if let Some(progress) = self.progress.get_mut(&to) {
             progress.hurry(member.log.last().index, member.ticks);
+            self.replicate(member, to);
             self.tell_commit(member);
         }
     }
@@ -218,7 +226,7 @@ impl Leader {
     }
 
     /// Sends all that may be sent to a follower now.
-    fn replicate(&mut self, member: &mut Member, to: NodeId) {
+    pub(crate) fn replicate(&mut self, member: &mut Member, to: NodeId) {
         let last = member.log.last().index;
         while self.progress[&to].may_send(last, &member.limits) && self.send_next(member, to, last) {}
     }
@@ -304,6 +312,11 @@ impl Leader {
         if let Some(transfer) = &self.transfer {
             transfer.canonical(words);
         }
+        if member.limits.spares_followers {
+            words.number(self.last_at_tick.0.saturating_sub(member.log.commit().0));
+            words.length(self.quick.len());
+            self.quick.iter().for_each(|id| words.id(Some(*id)));
+        }
     }
 
     /// Draws every conclusion from what is known now, in this order: what is committed, what can be sent (and
@@ -312,7 +325,10 @@ impl Leader {
         self.advance_commit(member);
         self.advance_change(member);
         for place in 0..self.peers.len() {
-            self.replicate(member, self.peers[place]);
+            let to = self.peers[place];
+            if !self.is_spared(member, to) {
+                self.replicate(member, to);
+            }
         }
         self.urge(member);
         self.advance_reads(member);
@@ -383,8 +399,8 @@ impl Leader {
 
     /// Whether these and the leader are a majority. Where they are, they alone are asked to confirm a round: each other one
     /// would be woken for nothing, thousands of times in a second. If one of them does not answer, all are asked at the next
-    /// tick, and who answers then is asked from then on.
-    fn suffice(&self, member: &Member, few: &[NodeId]) -> bool {
+    /// tick, and who answers then is asked from then on. ([`crate::sparing`] does the same for entries.)
+    pub(crate) fn suffice(&self, member: &Member, few: &[NodeId]) -> bool {
         let own = !member.is_own_seat_taken();
         member.membership().reached(|id| if id == member.id { own } else { few.contains(&id) })
     }

@@ -178,6 +178,7 @@ mod read;
 mod role;
 pub mod sabotage;
 mod snapshot;
+mod sparing;
 mod transfer;
 mod types;
 mod verdict;

@@ -35,6 +35,8 @@ pub struct Limits {
     /// Ticks, after an [`crate::Input::Hurry`] for it, in which a follower is told of the commit index by messages of their own.
     /// Otherwise it learns of it from the next append or heartbeat. `u32::MAX` for always.
     pub notice_ticks: u32,
+    /// Followers that no majority needs are sent entries once a tick, not as they come.
+    pub spares_followers: bool,
 }
 
 impl Limits {

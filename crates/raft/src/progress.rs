@@ -273,7 +273,7 @@ impl Progress {
     }
 
     /// Whether somebody waits at it: it was not told of all that the log held then, or that was lately.
-    fn is_hurried(&self, now_tick: u64, limits: &Limits) -> bool {
+    pub(crate) fn is_hurried(&self, now_tick: u64, limits: &Limits) -> bool {
         let is_hurried = |(tick, last): (u64, Index)| {
             self.told_commit < last || now_tick - tick < u64::from(limits.notice_ticks)
         };
@@ -347,6 +347,7 @@ mod tests {
             apply_bytes_max: 100,
             reads_waiting_max: 1,
             notice_ticks: u32::MAX,
+            spares_followers: false,
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Bug {
     JoinsRoundUnderWay,
     /// The echo of an older round counts for the one in flight.
     CountsOldEchoes,
+    /// Whoever is spared stays spared, whether or not the others answer.
+    SparesForEver,
     /// Replicated time is the leader's own clock.
     BelievesOneClock,
     /// The completion of an older write makes an entry durable that was written anew since.

@@ -153,6 +153,7 @@ impl Player {
         limits.election_patience_max = number(args, "patience", limits.election_patience_max)?;
         limits.reads_waiting_max = number(args, "reads_waiting_max", limits.reads_waiting_max)?;
         limits.notice_ticks = number(args, "notice_ticks", limits.notice_ticks)?;
+        limits.spares_followers = number(args, "spares_followers", limits.spares_followers)?;
         let auto_persist = number(args, "auto", true)?;
         args.reject_next()?;
         let trace = self.cluster.trace.take();

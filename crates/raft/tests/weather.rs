@@ -134,6 +134,7 @@ fn started() -> Node {
         apply_bytes_max: 80,
         reads_waiting_max: 3,
         notice_ticks: 4,
+        spares_followers: true,
     };
     let voters: BTreeSet<NodeId> = (1..=3).map(node_id).collect();
     let entries =

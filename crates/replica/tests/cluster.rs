@@ -119,6 +119,8 @@ impl Cluster {
         let members = (1..=size).map(id).collect();
         let mut config = Config::new(node, members, self.starts, self.starts);
         (config.log_bytes_max, config.log_tail_bytes, config.snapshot_chunk_bytes) = self.bytes_max;
+        // Nobody waits for a tick but where a test is about that.
+        config.raft.spares_followers = false;
         (self.configure)(&mut config);
         let (replica, actions) =
             Replica::new(config, identity.clone(), heard, log.clone(), machine, self.now_ms);

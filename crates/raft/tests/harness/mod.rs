@@ -134,6 +134,7 @@ pub(crate) fn test_limits() -> Limits {
         apply_bytes_max: 1_000,
         reads_waiting_max: 4,
         notice_ticks: u32::MAX,
+        spares_followers: false,
     }
 }
 

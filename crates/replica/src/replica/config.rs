@@ -124,6 +124,7 @@ impl Config {
             apply_bytes_max: 256 << 10,
             reads_waiting_max: 4_096,
             notice_ticks: 25,
+            spares_followers: true,
         }
     }
 }

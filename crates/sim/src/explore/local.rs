@@ -146,6 +146,7 @@ impl Local {
             apply_bytes_max: 1 << 10,
             reads_waiting_max: 4,
             notice_ticks: u32::MAX,
+            spares_followers: false,
         };
         let voters = (0..NODES).map(node_id).collect();
         let node = Node::new(

@@ -118,6 +118,12 @@ pub const SABOTAGES: &[Sabotage] = &[
         weather: weather::broken_ways,
     },
     Sabotage {
+        name: "spared-for-ever",
+        about: "a follower that no majority needs is sent nothing, whether or not the others answer",
+        bug: Bug::Raft(raft::SparesForEver),
+        weather: weather::light,
+    },
+    Sabotage {
         name: "next-below-match",
         about: "the next index may fall to the match index",
         bug: Bug::Raft(raft::NextBelowMatch),
