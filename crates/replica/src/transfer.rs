@@ -206,6 +206,8 @@ pub(crate) struct Transfers {
 const FETCH_AGAIN_MS: u64 = 2_000;
 /// Milliseconds after a snapshot that could not be taken until the next try.
 const TAKE_AGAIN_MS: u64 = 10_000;
+/// The same where a follower waits for it, whom a majority may need.
+const TAKE_AGAIN_FOR_LAGGARD_MS: u64 = 2_000;
 /// Milliseconds without a question after which a snapshot is not kept open for others any more.
 const CLOSE_AFTER_MS: u64 = 30_000;
 
@@ -263,6 +265,16 @@ impl Transfers {
     /// Whether one may be taken at once.
     pub(crate) fn may_take(&self, now_ms: u64) -> bool {
         self.taking.is_none() && now_ms >= self.not_before_ms
+    }
+
+    /// There is room again: what could not be taken is tried at once.
+    pub(crate) fn room_again(&mut self) {
+        self.not_before_ms = 0;
+    }
+
+    /// Whether one may be taken for a follower that needs it.
+    pub(crate) fn may_take_for_laggard(&self, now_ms: u64) -> bool {
+        self.may_take(now_ms + TAKE_AGAIN_MS - TAKE_AGAIN_FOR_LAGGARD_MS)
     }
 
     /// It was due, and there is nothing that no snapshot stands for.

@@ -115,6 +115,7 @@ impl Member {
                  the state grow are refused while this server leads or is needed for a majority; make room"
             )));
         } else if was_short && !*is_short {
+            self.transfers.room_again();
             out.actions.notices.push(Notice::Info(format!(
                 "{free_bytes} bytes are free for {folder} again: all writes are taken"
             )));

@@ -152,7 +152,9 @@ impl Member {
             return;
         };
         let base = self.node.base().index;
-        let goal = all.min(self.floor()).max(base);
+        // Where there is no room nothing is held: who needs it gets the snapshot that it is let go for.
+        let floor = if self.disks.own().is_short { all } else { self.floor() };
+        let goal = all.min(floor).max(base);
         let through = self.slice(base, goal, u64::MAX);
         if through > base {
             self.step(Input::Compact { snapshot, through }, out);
@@ -191,7 +193,7 @@ impl Member {
     /// one is taken for it.
     pub(super) fn ask_for_laggards(&mut self) {
         let is_covered = self.node.snapshot().index >= self.node.base().index;
-        if is_covered || !self.transfers.may_take(self.uptime_ms) {
+        if is_covered || !self.transfers.may_take_for_laggard(self.uptime_ms) {
             return;
         }
         let Some(followers) = self.node.progress() else { return };
@@ -206,9 +208,6 @@ impl Member {
     /// Entries behind this are held for followers.
     fn floor(&self) -> Index {
         let all = Index(u64::MAX);
-        if self.disks.own().is_short {
-            return all;
-        }
         let Some(followers) =
             self.node.progress().filter(|_| self.node.log_bytes() as u64 <= self.holding.bytes_max)
         else {

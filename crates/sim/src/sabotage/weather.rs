@@ -322,9 +322,11 @@ pub(super) fn short_logs(options: &mut Options, prng: &mut Prng) {
 /// Snapshots are on their way for so long that logs overtake them: some servers keep long logs and lead in turn.
 pub(super) fn slow_transfers(options: &mut Options, prng: &mut Prng) {
     snapshots(options, prng);
-    options.host.log_tail_bytes = prng.between(0, 3_000);
-    options.host.snapshot_chunk_bytes = prng.between(200, 1_500) as usize;
-    options.faults.leader_crash = Some(prng.between(300, 1_500) * MS);
+    options.host.log_tail_bytes = prng.between(1_000, 8_000);
+    options.host.snapshot_chunk_bytes = prng.between(200, 3_000) as usize;
+    options.host.sync_min = prng.between(5, 60) * MS;
+    options.host.sync_max = options.host.sync_min + prng.between(1, 100) * MS;
+    options.faults.leader_crash = Some(prng.between(200, 800) * MS);
     options.faults.lasts_max = prng.between(300, 2_000) * MS;
     options.network.tail = 0.1;
     options.network.delay_cap = prng.between(50, 1_000) * MS;
