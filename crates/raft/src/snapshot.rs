@@ -1,5 +1,6 @@
-//! Snapshots: entries that one stands for leave the log (and the memory sooner, once they are applied and on the disk), and a follower that is too far behind gets one instead of
-//! entries (thesis §5, figure 5.3). Knows where a snapshot stands, never what is in it, nor how it travels.
+//! Snapshots: entries that one stands for leave the log (and the memory sooner, once they are applied and on the disk), and
+//! a follower that is too far behind gets one instead of entries (thesis §5, figure 5.3). Knows where a
+//! snapshot stands, never what is in it, nor how it travels.
 
 use std::sync::Arc;
 
