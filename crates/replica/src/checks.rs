@@ -283,6 +283,8 @@ impl Checks {
         self.dispute.take_if(|dispute| dispute.position.index <= agreed);
         if let Some((own, is_final)) = disputed {
             let since_ms = self.dispute.as_ref().map_or(now_ms, |dispute| dispute.since_ms);
+            // That reports on a later entry are still to come is no reason to serve again.
+            let is_final = is_final || self.dispute.as_ref().is_some_and(|dispute| dispute.is_final);
             let said = |id: &NodeId| self.digest_of(*id, own, council).map(|digest| (*id, digest));
             let digests = council.membership.voters().iter().filter_map(said).collect();
             self.dispute = Some(Dispute { position: own.position, since_ms, is_final, digests });

@@ -129,6 +129,23 @@ fn where_no_majority_can_agree_nobody_waits() {
 }
 
 /// What was disputed stays so until a majority agrees, however many checks go by in silence.
+/// Reports on the next check come one by one: as long as some are missing that check decides nothing, and the last word counts.
+/// (Found as seed 1 of `without_a_majority_nobody_serves_until_one_server_is_started_again`, once a follower lagged by a tick.)
+#[test]
+fn what_is_undecided_stays_so_while_reports_on_a_later_check_are_missing() {
+    let mut server = Server::of(3);
+    server.applies(7, 0xa);
+    server.hears(2, 7, 0xb);
+    server.hears(3, 7, 0xc);
+    assert!(server.is_undecided());
+    server.applies(9, 0x1a);
+    assert!(server.is_undecided());
+    server.hears(3, 9, 0x1c);
+    assert!(server.is_undecided());
+    server.hears(2, 9, 0x1a);
+    assert_eq!(server.concludes(), Agreement::Sound);
+}
+
 #[test]
 fn a_dispute_outlives_the_checks_that_are_kept() {
     let mut server = Server::of(3);
