@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 /// Links of a chain of shared beginnings, after which the bytes are copied into one piece again.
 const LINKS_MAX: u32 = 1_024;
+/// What [`Value::touch`] touches: a byte of each cache line,
+const TOUCHED_STEP_BYTES: usize = 64;
+/// of so many; who goes on from there is known to the processor's own prefetching.
+const TOUCHED_MAX: usize = 4;
 /// A key and its value that come to no more than this are one allocation.
 const WHOLE_BYTES_MAX: usize = 4 << 10;
 
@@ -110,10 +114,13 @@ impl Value {
         self.len() == 0
     }
 
-    /// A byte from where the value ends, for the sake of having been there.
+    /// Bytes from all over the value where it is small, for the sake of having been there.
     pub(crate) fn touch(&self) -> u8 {
         match &self.0 {
-            Content::Whole { record, .. } => record.last().copied().unwrap_or_default(),
+            Content::Whole { record, .. } => {
+                let lines = record.iter().step_by(TOUCHED_STEP_BYTES).take(TOUCHED_MAX);
+                lines.chain(record.last()).fold(Arc::strong_count(record) as u8, |all, byte| all ^ byte)
+            }
             Content::Grown(piece) => u8::from(piece.bytes.is_empty()),
         }
     }
