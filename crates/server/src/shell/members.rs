@@ -267,7 +267,16 @@ fn change(cluster: &mut Cluster, words: &[String], goal: &Goal, patience: Durati
         Ok(report) => report,
         Err(miss) => return told(&miss),
     };
-    let begun = match send(cluster, words) {
+    let heard = match goal {
+        Goal::Rebuilt(id) => wait::await_new_folder(cluster, *id, patience),
+        Goal::Voter(_)
+        | Goal::Gone(_)
+        | Goal::Replaced(..)
+        | Goal::Learner(_)
+        | Goal::Leads(_)
+        | Goal::At(..) => Ok(()),
+    };
+    let begun = match heard.and_then(|()| send(cluster, words)) {
         Ok(begun) => begun,
         Err(miss) => return told(&miss),
     };

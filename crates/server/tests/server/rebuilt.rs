@@ -1,11 +1,13 @@
 //! Servers whose folder is lost, or put back to an older copy: they vote for nothing and serve nobody, say what to do, and join
 //! by themselves once that is done.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use quorate_resp::Frame;
 
-use crate::support::{Cluster, bulk, ok, run, text, wait_for};
+use crate::support::{Cluster, QUORATE, bulk, ok, run, text, wait_for};
 
 /// Waits until it stands like this, and gives what it says of that.
 fn stands(cluster: &Cluster, at: usize, standing: &str) -> String {
@@ -57,6 +59,26 @@ fn a_wiped_folder_is_refused_until_it_is_rebuilt() {
     let notice = stands(&cluster, 2, "joining");
     assert!(notice.contains("`quorate members rebuild 3`"), "{notice}");
     rebuild(&cluster, "3");
+    is_healthy(&mut cluster, 2, "v");
+}
+
+#[test]
+fn who_asks_before_the_server_is_heard_waits_for_it() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.server(0).client().call(&["SET", "k", "v"]), ok());
+    cluster.take(2).kill();
+    std::fs::remove_dir_all(&cluster.plans[2].data).unwrap();
+    let servers = cluster.addresses();
+    let mut rebuild = Command::new(QUORATE)
+        .args(["members", "--servers", &servers, "--timeout", "60s", "rebuild", "3"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut notes = BufReader::new(rebuild.stderr.take().unwrap()).lines();
+    assert!(notes.next().unwrap().unwrap().contains("server 3 is not heard: is it started"));
+    cluster.restart(2);
+    let rest: Vec<String> = notes.map(Result::unwrap).collect();
+    assert!(rebuild.wait().unwrap().success(), "{rest:?}");
     is_healthy(&mut cluster, 2, "v");
 }
 

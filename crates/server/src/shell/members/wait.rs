@@ -8,6 +8,9 @@ use super::{Goal, look, send};
 use crate::progress::Progress;
 use crate::shell::complain;
 
+/// For so long at most a leader takes a server for what it was before it was silent, or began anew.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
 /// How a change stands.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
@@ -75,6 +78,26 @@ pub(super) fn wait(
                 "{step}: nothing has changed for {} s; it goes on by itself as far as it can: run it again to wait for it",
                 patience.as_secs()
             )));
+        }
+        pause();
+    }
+}
+
+/// Waits until the leader has heard this server on another folder than it had, or it is plain that there is none: who starts a
+/// server and asks for this next is faster than the server. What is so then, the leader says.
+pub(super) fn await_new_folder(cluster: &mut Cluster, id: u64, patience: Duration) -> Result<(), Miss> {
+    let begun = Instant::now();
+    let mut progress = Progress::new(String::new(), &complain);
+    loop {
+        let report = look(cluster)?;
+        let Some(member) = report.member(id) else { return Ok(()) };
+        let is_there = member.health == "refused" || member.standing == "joining";
+        let wait = if member.health == "down" { patience } else { patience.min(NOTICED_WITHIN) };
+        if is_there || begun.elapsed() >= wait {
+            return Ok(());
+        }
+        if member.health == "down" {
+            progress.step(&format!("server {id} is not heard: is it started, on an empty folder?"), None);
         }
         pause();
     }
