@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use quorate_replica::replica::{Actions, Event, Notice, TICK_MS};
+use quorate_replica::command::Operation;
+use quorate_replica::replica::{Actions, Event, Notice, Request, TICK_MS};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -14,6 +15,9 @@ use crate::connection::Connection;
 use crate::disk_thread::{DiskThread, Done};
 use crate::keeper_thread::KeeperThread;
 use crate::shared::{Counters, Shared};
+
+/// Turns of the sockets that one turn of the loop waits for while each brings writes.
+const GATHER_TURNS_MAX: usize = 2;
 
 /// Why the loop has ended.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct ReplicaLoop<'a> {
     goes_on: bool,
     /// What happens in this turn; kept for its capacity.
     events: Vec<Event>,
+    /// Writes of the last turn that had any.
+    writes_before: usize,
     /// Connections that were answered in this turn; kept for its capacity.
     answered: Vec<Rc<Connection>>,
 }
@@ -61,6 +67,7 @@ impl<'a> ReplicaLoop<'a> {
             slowness: Slowness::default(),
             goes_on: false,
             events: Vec::new(),
+            writes_before: 0,
             answered: Vec::new(),
         }
     }
@@ -78,6 +85,7 @@ impl<'a> ReplicaLoop<'a> {
             if let Some(ended) = poll_fn(|context| self.wait(context)).await {
                 return ended;
             }
+            self.gather().await;
             let begun = Instant::now();
             let actions = self.shared.step(now_ms(), &mut self.events);
             self.events.clear();
@@ -127,6 +135,28 @@ impl<'a> ReplicaLoop<'a> {
             self.events.push(Event::Tick);
         }
         if self.events.is_empty() && !self.goes_on { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    /// Where several clients write, those that have just been answered mostly write again together: who comes while the
+    /// first are being read shares their entry, and so its sync and its messages. Who writes alone waits for nobody.
+    async fn gather(&mut self) {
+        let mut writes = writes_among(&self.events);
+        if writes == 0 {
+            return;
+        }
+        if writes.max(self.writes_before) > 1 {
+            for _ in 0..GATHER_TURNS_MAX {
+                tokio::task::yield_now().await;
+                let known = self.events.len();
+                poll_fn(|context| Poll::Ready(self.shared.inbox.take(&mut self.events, context))).await;
+                let more = writes_among(&self.events[known..]);
+                writes += more;
+                if more == 0 {
+                    break;
+                }
+            }
+        }
+        self.writes_before = writes;
     }
 
     fn carry_out(&mut self, actions: Actions) -> Option<Ended> {
@@ -190,6 +220,12 @@ impl<'a> ReplicaLoop<'a> {
         self.shared.inbox.turned(has_room);
         None
     }
+}
+
+fn writes_among(events: &[Event]) -> usize {
+    let is_write =
+        |event: &&Event| matches!(event, Event::Request(Request { operation: Operation::Write(_), .. }));
+    events.iter().filter(is_write).count()
 }
 
 /// Says, now and then, that the loop was slow: past a good part of an election timeout the other servers notice, so the

@@ -181,18 +181,18 @@ impl Inbox {
         }
     }
 
-    /// Takes all that waits, into an empty vector; false if there is nothing, and then wakes the task when there is.
+    /// Takes all that waits, behind what was taken before; false if there is nothing, and then wakes the task when there is.
     pub(crate) fn take(&self, into: &mut Vec<Event>, context: &Context<'_>) -> bool {
-        assert!(into.is_empty(), "events were not stepped");
         let mut state = self.state.borrow_mut();
         if state.events.is_empty() {
             state.waker = Some(context.waker().clone());
             return false;
         }
-        std::mem::swap(&mut state.events, into);
-        state.requests = 0;
-        state.request_bytes = 0;
-        state.peer_bytes = 0;
+        if into.is_empty() {
+            std::mem::swap(&mut state.events, into);
+        } else {
+            into.append(&mut state.events);
+        }
         true
     }
 
@@ -200,6 +200,9 @@ impl Inbox {
     pub(crate) fn turned(&self, has_room: bool) {
         let mut state = self.state.borrow_mut();
         state.is_full = !has_room;
+        state.requests = 0;
+        state.request_bytes = 0;
+        state.peer_bytes = 0;
         for peer in state.waiting_peers.drain(..) {
             peer.wake();
         }
@@ -367,5 +370,23 @@ impl Counters {
         for counter in [peer_messages_unsent, longest_turn_us, latest_tick_us] {
             counter.set(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_counts_until_the_loop_has_turned() {
+        let inbox = Inbox::default();
+        let context = Context::from_waker(Waker::noop());
+        let mut taken = Vec::new();
+        inbox.peer(Event::Tick, PEER_BYTES_WAITING_MAX);
+        assert!(inbox.take(&mut taken, &context) && !inbox.takes_peers());
+        inbox.event(Event::Tick);
+        assert!(inbox.take(&mut taken, &context) && taken.len() == 2);
+        inbox.turned(true);
+        assert!(inbox.takes_peers() && !inbox.take(&mut taken, &context));
     }
 }
