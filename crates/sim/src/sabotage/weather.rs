@@ -42,20 +42,30 @@ pub(super) fn elections(options: &mut Options, prng: &mut Prng) {
 }
 
 /// Figure 8 of the paper: leaders die before an entry of theirs is everywhere, and lead again. Entries travel one in
-/// a message, so that an old one can arrive without the new.
+/// a message, and are long on the way, so that an old one can arrive without the new.
 pub(super) fn figure_eight(options: &mut Options, prng: &mut Prng) {
     elections(options, prng);
     quiet(options);
-    options.nodes = 5;
-    options.faults_last = 30 * SECOND;
+    options.nodes = 3;
+    options.faults_last = 90 * SECOND;
+    options.faults = FaultOptions {
+        leader_crash: Some(prng.between(300, 900) * MS),
+        partition: Some(prng.between(300, 1_000) * MS),
+        odd_cuts: 0.3,
+        lasts_min: 50 * MS,
+        lasts_max: prng.between(100, 900) * MS,
+        ..FaultOptions::default()
+    };
     options.faults.flags.append_bytes_max = Some(1);
-    options.faults.leader_crash = Some(prng.between(150, 600) * MS);
-    options.faults.process_crash = Some(prng.between(300, 1_000) * MS);
-    options.faults.lasts_max = prng.between(50, 800) * MS;
-    options.host.sync_min = prng.between(5, 40) * MS;
-    options.host.sync_max = options.host.sync_min + prng.between(1, 30) * MS;
-    options.network.delay_max = prng.between(5, 60) * MS;
+    options.host.sync_min = prng.between(1, 4) * MS;
+    options.host.sync_max = options.host.sync_min + prng.between(1, 4) * MS;
+    options.network.delay_min = prng.between(20, 50) * MS;
+    options.network.delay_max = options.network.delay_min + prng.between(5, 40) * MS;
     options.network.tail = 0.05;
+    // Each check is an entry, and so is each sign of life of a gateway: with such delays one would be on its way at every
+    // moment, and no two servers alike.
+    options.host.check_interval_ms = 10_000;
+    options.host.gateway_ttl_ms = 60_000;
 }
 
 /// Messages are long on the way, overtake each other and arrive after their time.
