@@ -313,6 +313,7 @@ impl Member {
     }
 
     pub(crate) fn persisted(&mut self, write: WriteId, out: &mut Outbox) {
+        self.disks.synced(write);
         self.step(Input::Persisted { write }, out);
     }
 
@@ -408,6 +409,7 @@ impl Member {
                 .into_iter()
                 .map(|envelope| out.envelope(envelope.to, PeerMessage::Raft(envelope.message)));
             let send_after = send_after.collect();
+            self.disks.given(write, &entries);
             out.actions.persist.push(DiskWrite { write, hard_state, reset_to, entries, send_after });
         }
         if let Some(position) = install {
@@ -454,7 +456,10 @@ impl Member {
         self.holding.applied(entry.position.index, entry.cost());
         self.room.applied(entry.position.index);
         self.stamp_ms = self.stamp_ms.max(self.machine.now_ms());
-        if self.gateway.session().is_some_and(|session| !self.machine.sessions().holds_gateway(session)) {
+        // Not only once it is removed: runs behind its deadline are skipped without a word.
+        let now_ms = self.machine.now_ms();
+        let is_alive = |session| self.machine.sessions().is_gateway_alive(session, now_ms);
+        if self.gateway.session().is_some_and(|session| !is_alive(session)) {
             self.gateway.session_lost();
         }
     }

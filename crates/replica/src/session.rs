@@ -90,11 +90,6 @@ impl Sessions {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Whether this gateway's session is there.
-    pub(crate) fn holds_gateway(&self, key: SessionKey) -> bool {
-        self.gateways.contains_key(&key)
-    }
-
     /// The last sequence of a gateway's session that ran.
     pub fn gateway_last(&self, key: SessionKey) -> Option<Seq> {
         self.gateways.get(&key).map(|gateway| gateway.last)
@@ -523,7 +518,7 @@ mod tests {
         assert!(sessions.is_opened(node, 7, 1) && !sessions.is_opened(node, 7, 2));
         let next = SessionKey { index: 6, place: 0 };
         sessions.open_gateway(next, (node, 8, 1), 0, &limits);
-        assert!(!sessions.holds_gateway(KEY) && sessions.holds_gateway(next));
+        assert!(!sessions.gateways.contains_key(&KEY) && sessions.gateways.contains_key(&next));
         assert!(!sessions.is_gateway_alive(next, limits.gateway_ttl_ms));
         sessions.expire(limits.gateway_ttl_ms, 1);
         assert_eq!((sessions.digest(), sessions.next_deadline_ms()), (0, None));

@@ -68,7 +68,8 @@ pub(crate) enum Done {
 /// The loop's end of the disk's thread.
 ///
 /// Neither queue has a bound of its own: the replica bounds the bytes that it has asked to be written and that are not
-/// synced, by its limits of what is not committed and of what is in flight.
+/// synced. A follower is sent no more than may be in flight; a leader, which can commit without its own disk, proposes
+/// nothing while that is too far behind.
 #[derive(Debug)]
 pub(crate) struct DiskThread {
     jobs: Option<Sender<Job>>,

@@ -1,9 +1,9 @@
 //! Which servers' disks have no room left, and who must know. A server tells the others of its own, so that whoever leads
 //! refuses in time what could not be committed. Knows no disk: the shell looks, and says what it saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use quorate_raft::{Membership, NodeId};
+use quorate_raft::{Entry, Input, Membership, NodeId, WriteId};
 
 use super::Member;
 use crate::command::ReplyError;
@@ -15,9 +15,11 @@ use crate::wire::{DiskRoom, PeerMessage};
 const TELL_AGAIN_MS: u64 = 1_000;
 /// Milliseconds for which a server is believed that it has no room: it may have stopped, and its disk with it.
 const BELIEVED_MS: u64 = 3_000;
-/// Bytes of entries that may wait for room on the disk of a leader, which can commit without its own disk: past it, it
-/// proposes nothing.
-const HELD_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of entries that may wait for the disk of a leader, for room on it or to be synced: it can commit without its own
+/// disk. Past it, it proposes nothing.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+/// Milliseconds for which a leader may propose nothing over its disk, before it hands over to a server whose disk gets on.
+const STUCK_MS_MAX: u64 = 1_000;
 /// With no room, a snapshot is due after this part of the bytes after which it is due anyway: it frees a segment at least.
 const LOG_PART_WHEN_SHORT: u64 = 8;
 
@@ -28,6 +30,11 @@ const _: () = assert!(TELL_AGAIN_MS < BELIEVED_MS);
 pub(super) struct Disks {
     own: DiskRoom,
     held_bytes: u64,
+    /// The entries' bytes of what this server's disk was given and has not said to be synced, and of all of them together.
+    unsynced: VecDeque<(WriteId, u64)>,
+    unsynced_bytes: u64,
+    /// Since when this server leads and proposes nothing, or when it last tried to hand over.
+    stuck_ms: Option<u64>,
     /// When the others were last told that there is no room; `None` where they believe that there is.
     told_ms: Option<u64>,
     /// Those of others that have no room, and until when they are believed.
@@ -38,7 +45,29 @@ impl Disks {
     pub(super) fn new(reserve_bytes: u64, folder: &str) -> Self {
         let own =
             DiskRoom { is_short: false, free_bytes: u64::MAX, reserve_bytes, folder: folder_name(folder) };
-        Self { own, held_bytes: 0, told_ms: None, others: BTreeMap::new() }
+        Self {
+            own,
+            held_bytes: 0,
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            stuck_ms: None,
+            told_ms: None,
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// The disk is given these entries.
+    pub(super) fn given(&mut self, write: WriteId, entries: &[Entry]) {
+        let bytes = entries.iter().map(|entry| entry.cost() as u64).sum();
+        self.unsynced.push_back((write, bytes));
+        self.unsynced_bytes += bytes;
+    }
+
+    /// All writes up to this one are synced.
+    pub(super) fn synced(&mut self, write: WriteId) {
+        while let Some((_, bytes)) = self.unsynced.pop_front_if(|(given, _)| *given <= write) {
+            self.unsynced_bytes -= bytes;
+        }
     }
 
     /// This server's own.
@@ -48,7 +77,7 @@ impl Disks {
 
     /// Whether this server may lead on no further.
     pub(super) fn is_stuck(&self) -> bool {
-        self.held_bytes >= HELD_BYTES_MAX
+        self.held_bytes.max(self.unsynced_bytes) >= BEHIND_BYTES_MAX
     }
 
     /// Bytes of the log after which a snapshot is due.
@@ -137,6 +166,17 @@ impl Member {
         let now_ms = self.uptime_ms;
         self.disks.others.retain(|_, (_, until_ms)| *until_ms > now_ms);
         self.tell_disk(out);
+        if !self.is_leader() || !self.disks.is_stuck() {
+            self.disks.stuck_ms = None;
+        } else if now_ms.saturating_sub(*self.disks.stuck_ms.get_or_insert(now_ms)) >= STUCK_MS_MAX {
+            self.disks.stuck_ms = Some(now_ms);
+            out.actions.notices.push(Notice::Warn(format!(
+                "the disk of {} is {} bytes behind: another server is to lead",
+                self.disks.own.folder,
+                self.disks.held_bytes.max(self.disks.unsynced_bytes)
+            )));
+            self.step(Input::Transfer { to: None }, out);
+        }
     }
 
     fn tell_disk(&mut self, out: &mut Outbox) {

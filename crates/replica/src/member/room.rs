@@ -87,8 +87,12 @@ struct Judge<'a> {
 }
 
 impl Member {
-    /// The answer to a write that was not sent yet and would be refused: it need not go through the log for that.
+    /// The answer to a write that was not sent yet and would be refused: it need not go through the log for that. A client's
+    /// numbered write must: another of its sends may be on its way, and what is recorded first is the answer to both.
     pub(super) fn refusal(&self, write: &LoggedWrite, id: NodeId) -> Option<Reply> {
+        if matches!(write, LoggedWrite::Once { .. }) {
+            return None;
+        }
         let shortage = self.judge(id)?.admit(write).err()?;
         Some(Reply::Error(ReplyError::Short(Box::new(shortage))))
     }

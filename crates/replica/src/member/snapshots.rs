@@ -77,7 +77,8 @@ impl Member {
                 // Not installed if as much is applied here already.
                 let unused = self.loaded.take();
                 out.actions.snapshot_jobs.extend(unused.map(SnapshotJob::Forget));
-                if self.node.snapshot() == last {
+                // Nor if the log holds as much by now, of which a part may still be to be applied: then the next one compacts.
+                if self.node.snapshot() == last && self.machine.applied() >= last.index {
                     self.compact(last, out);
                 }
             }

@@ -260,3 +260,35 @@ fn what_is_committed_is_applied_in_slices_a_turn() {
     assert!((1..=12).contains(&most), "{most} of {WRITES} in one turn");
     assert!(goes_on.into_iter().filter(|goes_on| *goes_on).count() >= 2);
 }
+
+/// It commits without its own disk: what waits for that one must not grow for ever, and nobody shall wait for it for long.
+#[test]
+fn a_leader_whose_disk_stands_still_takes_no_more_than_a_bound_and_hands_over() {
+    const BOUND_BYTES: usize = 64 << 20;
+    const WRITE_BYTES: usize = 1 << 20;
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    cluster.stopped.insert(leader);
+    let text = "x".repeat(WRITE_BYTES);
+    let queued = |cluster: &Cluster| -> usize {
+        cluster.servers[&leader].disk.iter().flat_map(|write| &write.entries).map(|entry| entry.cost()).sum()
+    };
+    for tag in 0..200 {
+        cluster.request(leader, 1, tag, put("k", &text));
+        cluster.run(1);
+    }
+    assert!((BOUND_BYTES..=BOUND_BYTES + (8 << 20)).contains(&queued(&cluster)), "{}", queued(&cluster));
+    cluster.run(300);
+    assert_ne!(cluster.leader(), leader);
+    let next = cluster.leader();
+    cluster.request(next, 2, 0, put("k", "another leads"));
+    cluster.run(100);
+    assert_eq!(cluster.take_answers(next), [(0, Reply::Ok)]);
+    cluster.stopped.clear();
+    cluster.run(300);
+    let mut answers = cluster.take_answers(leader);
+    answers.sort_by_key(|(tag, _)| *tag);
+    assert!(answers.iter().map(|(tag, _)| *tag).eq(0..200), "each is answered once");
+    let taken = answers.iter().filter(|(_, reply)| *reply == Reply::Ok).count();
+    assert!(taken >= BOUND_BYTES / WRITE_BYTES, "{taken}");
+}

@@ -135,3 +135,31 @@ fn each_gateway_of_a_new_cluster_opens_one_session() {
     let openings = openings.flatten().filter(|item| matches!(item, Item::OpenGateway { .. }));
     assert_eq!(openings.count(), 3);
 }
+
+/// All stand still for longer than a gateway's session lives, and many clients' sessions that expired before it are removed
+/// first: its runs are skipped from its deadline on, not from its removal.
+#[test]
+fn a_gateway_that_expired_behind_many_sessions_opens_another_at_once() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    for node in 1..=3 {
+        assert!(matches!(cluster.call(id(node), append("k", "x")), Reply::Integer(_)));
+    }
+    for tag in 0..6_400 {
+        let write = Write::OpenSession { ttl_ms: Some(30_000) };
+        cluster.request(leader, 1, tag, Operation::Write(write));
+    }
+    cluster.settle();
+    cluster.run(10);
+    assert_eq!(cluster.take_answers(leader).len(), 6_400);
+    cluster.now_ms += 70_000;
+    cluster.run(20);
+    for node in 1..=3 {
+        cluster.request(id(node), 100 + node, 10_000 + node, append("k", "y"));
+    }
+    cluster.run(50);
+    for node in 1..=3 {
+        let answers = cluster.take_answers(id(node));
+        assert!(matches!(answers[..], [(_, Reply::Integer(_))]), "{node}: {answers:?}");
+    }
+}

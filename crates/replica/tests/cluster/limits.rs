@@ -372,3 +372,24 @@ fn a_server_that_holds_writes_serves_until_it_falls_behind_and_says_so() {
     cluster.run(10);
     assert_eq!(cluster.call(held, exists()), Reply::Integer(1));
 }
+
+/// The first send is in the log, and not applied where the second comes: "not executed" would be a lie.
+#[test]
+fn a_numbered_write_is_not_refused_beside_another_send_of_it() {
+    let mut cluster = limited();
+    let leader = cluster.leader();
+    let other = [1, 2, 3].map(id).into_iter().find(|node| *node != leader).unwrap();
+    let session = open(&mut cluster, other);
+    let filling = Command::Append { key: bytes("k"), value: bytes(&"z".repeat(50)) };
+    cluster.request(other, 5, 1, once(session, 1, 0, filling.clone()));
+    let sent: Vec<PeerEnvelope> = cluster.network.drain(..).collect();
+    for envelope in sent {
+        cluster.step(envelope.to, Event::Peer(envelope));
+    }
+    cluster.request(leader, 6, 2, once(session, 1, 0, filling));
+    assert_eq!(cluster.take_answers(leader), []);
+    cluster.settle();
+    cluster.run(50);
+    assert_eq!(cluster.take_answers(other), [(1, Reply::Integer(50))]);
+    assert_eq!(cluster.take_answers(leader), [(2, Reply::Integer(50))]);
+}

@@ -672,3 +672,58 @@ fn settle_without_disk_of(cluster: &mut Cluster, stopped: NodeId) {
     cluster.settle();
     cluster.stopped.remove(&stopped);
 }
+
+/// The leader that gave the snapshot is gone, and its successor commits from an older one on: it sends as entries what the
+/// snapshot holds as well, and they are not all applied when the snapshot is complete.
+#[test]
+fn a_fetched_snapshot_that_the_log_holds_by_now_is_no_compaction() {
+    let mut cluster = with_snapshots(3, 0, PIECE_BYTES);
+    cluster.configure = |config| config.raft.apply_bytes_max = 300;
+    let (away, leader) = follower_and_leader(&cluster);
+    let other = (1..=3).map(id).find(|node| *node != away && *node != leader).unwrap();
+    restart(&mut cluster, 3, away);
+    cluster.network.clear();
+    cluster.run(100);
+    assert_eq!(cluster.leader(), leader);
+    cluster.cut.insert(away);
+    fill(&mut cluster, leader);
+    cluster.run(100);
+    // Only the leader's snapshot is done; the other one's disk is slower.
+    finish(&mut cluster, leader);
+    assert!(raft(&cluster, leader).base().index > Index::ZERO);
+    cluster.cut.clear();
+    let complete = (0..2_000).find_map(|_| {
+        cluster.run(1);
+        for worker in [leader, away] {
+            while let Some(news) = work(&mut cluster, worker) {
+                if worker == away && matches!(news, SnapshotNews::Complete { .. }) {
+                    return Some(news);
+                }
+                cluster.step(worker, Event::Snapshot(news));
+            }
+        }
+        None
+    });
+    let complete = complete.expect("it comes");
+    let SnapshotNews::Complete { last, .. } = &complete else { unreachable!() };
+    let last = *last;
+    cluster.cut.insert(leader);
+    cluster.servers.get_mut(&other).unwrap().jobs.clear();
+    restart(&mut cluster, 3, other);
+    cluster.network.clear();
+    cluster.stopped.insert(away);
+    let has_it = (0..500).any(|_| {
+        cluster.run(1);
+        while cluster.servers[&away].disk.front().is_some_and(|write| write.entries.is_empty()) {
+            cluster.sync(away);
+            cluster.settle();
+        }
+        raft(&cluster, away).last().index >= last.index
+    });
+    assert!(has_it && raft(&cluster, away).applied() < last.index);
+    cluster.step(away, Event::Snapshot(complete));
+    cluster.stopped.clear();
+    cluster.run(300);
+    let next = cluster.leader();
+    assert_eq!(cluster.call(next, put("k", "goes on")), Reply::Ok);
+}
