@@ -271,7 +271,12 @@ fn a_leader_whose_disk_stands_still_takes_no_more_than_a_bound_and_hands_over() 
     cluster.stopped.insert(leader);
     let text = "x".repeat(WRITE_BYTES);
     let queued = |cluster: &Cluster| -> usize {
-        cluster.servers[&leader].disk.iter().flat_map(|write| &write.entries).map(|entry| entry.cost()).sum()
+        cluster.servers[&leader]
+            .disk
+            .iter()
+            .flat_map(|write| &write.entries)
+            .map(quorate_raft::Entry::cost)
+            .sum()
     };
     for tag in 0..200 {
         cluster.request(leader, 1, tag, put("k", &text));

@@ -184,14 +184,12 @@ fn fetch<'a>(
         *moved = Instant::now();
         progress.at(ready.received, ready.bytes);
     }
-    let Some(UnderWay { id, ready: Some(ready), .. }) = under_way.take() else {
-        return Err(strange("it is not under way"));
-    };
+    // Before it is over: what is no whole backup must be taken back, like any other that another server begins anew.
     let digest = ready.checker.finish();
     let digest = digest.map_err(|error| Miss::Elsewhere(in_other_words(error).to_string()))?;
+    let Ready { position, cluster, bytes, .. } = *ready;
     // Whether that is heard is no matter: a backup that nobody asks for is given up.
-    let _ = link.call(&["BACKUP", "END", &id], STATUS_WAIT_MAX);
-    let Ready { position, cluster, bytes, .. } = ready;
+    let _ = link.call(&["BACKUP", "END", &backup.id], STATUS_WAIT_MAX);
     Ok(format!("{bytes} bytes, the state of cluster {cluster} at {position}, digest {digest:016x}"))
 }
 

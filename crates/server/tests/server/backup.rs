@@ -462,6 +462,52 @@ fn backups_are_bounded_and_refusals_say_why() {
     assert_eq!(floor, client.info("raft_applied").parse::<u64>().unwrap());
 }
 
+/// One length is wrong, and longer than what there is: no piece of it looks wrong until the end has come.
+#[test]
+fn what_a_server_has_given_in_vain_is_taken_back() {
+    const TRAILER_BYTES: usize = 24 + 32;
+    let cluster = Cluster::start(3);
+    fill(&mut cluster.server(0).client(), 0..100);
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("backup");
+    let is_follower = |at: &usize| cluster.server(*at).client().info("raft_role") == "follower";
+    let at = (0..3).find(is_follower).unwrap();
+    let data = &cluster.plans[at].data;
+    let snapshot = || {
+        let files = std::fs::read_dir(data).unwrap().map(|file| file.unwrap().path());
+        let mut snapshots: Vec<PathBuf> = files
+            .filter(|file| {
+                let name = file.file_name().unwrap().to_str().unwrap();
+                name.starts_with("snapshot-") && !name.ends_with(".tmp")
+            })
+            .collect();
+        snapshots.sort_unstable();
+        snapshots.pop()
+    };
+    let mut others: Vec<String> =
+        cluster.plans.iter().map(|plan| format!("127.0.0.1:{}", plan.port)).collect();
+    others.swap(0, at);
+    let servers = others.join(",");
+    // Where the log has gone on meanwhile, the server writes another snapshot, which is whole.
+    let was_asked = (0..20).any(|_| {
+        let mut client = cluster.server(at).client();
+        client.call(&["SET", "k", "v"]);
+        let id = begin(&mut client);
+        ready(&mut client, &id);
+        client.call(&["BACKUP", "END", &id]);
+        let file = snapshot().unwrap();
+        let mut bytes = std::fs::read(&file).unwrap();
+        let length_at = bytes.len() - TRAILER_BYTES;
+        bytes[length_at] ^= 0x40;
+        std::fs::write(&file, &bytes).unwrap();
+        back_up(&servers, &out);
+        let (status, said, _) = run(&["verify", path(&out)], b"");
+        assert_eq!(status, 0, "{said}");
+        snapshot().is_some_and(|now| now == file)
+    });
+    assert!(was_asked);
+}
+
 #[test]
 fn the_tool_writes_a_whole_file_or_none() {
     let cluster = Cluster::start(3);

@@ -46,7 +46,7 @@ impl StreamCheck {
     ///
     /// # Errors
     /// If something is missing.
-    pub fn finish(self) -> Result<u64, SnapshotError> {
+    pub fn finish(&self) -> Result<u64, SnapshotError> {
         self.walk.digest().ok_or_else(|| self.error(Fault::Damaged("it ends in the middle")))
     }
 
