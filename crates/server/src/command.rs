@@ -49,6 +49,10 @@ pub(crate) enum Outcome {
     Goodbye,
 }
 
+/// Arguments of a command that is about neither keys nor a cluster's members: one that names what it wants to know has no use
+/// for more, and each may be answered by a page of text.
+const PLAIN_ARGUMENTS_MAX: usize = 1_024;
+
 /// What a command of the table runs.
 pub(crate) type Handler = fn(&mut Call<'_>) -> Result<Outcome, CommandError>;
 
@@ -94,7 +98,7 @@ pub(crate) fn find(arguments: &[Bytes]) -> Result<&'static Spec, CommandError> {
         return Err(CommandError::Arity { spec });
     }
     if spec.subcommands.is_empty() || arguments.len() < 2 {
-        return Ok(spec);
+        return fits(spec, arguments);
     }
     let Some(subcommand) = table::subcommand(spec, &arguments[1]) else {
         return Err(CommandError::unknown_subcommand(spec, &arguments[1]));
@@ -102,7 +106,18 @@ pub(crate) fn find(arguments: &[Bytes]) -> Result<&'static Spec, CommandError> {
     if !subcommand.takes(arguments.len()) {
         return Err(CommandError::Arity { spec: subcommand });
     }
-    Ok(subcommand)
+    fits(subcommand, arguments)
+}
+
+fn fits(spec: &'static Spec, arguments: &[Bytes]) -> Result<&'static Spec, CommandError> {
+    if arguments.len() > PLAIN_ARGUMENTS_MAX && !spec.takes_keys() {
+        return Err(CommandError::err(format!(
+            "too many arguments for '{}': {}, the limit is {PLAIN_ARGUMENTS_MAX}",
+            spec.full_name(),
+            arguments.len()
+        )));
+    }
+    Ok(spec)
 }
 
 /// Compares a word of a client with one of ours, in lower case.

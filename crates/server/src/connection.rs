@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use quorate_replica::command::Reply;
 use quorate_replica::replica::{ConnectionId, Event, Request};
 use quorate_resp::{Command, CommandDecoder, CommandLimits, Encoder, Incoming};
@@ -36,6 +36,10 @@ const WAITING_MAX: usize = 8_192;
 /// Bytes of those commands, for the same: the writes of all connections wait in one line, and a client that sends
 /// megabytes ahead would have the others wait for all of them. Two of the largest fit, so that one is always under way.
 const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Capacity that a connection keeps for its next answer on the spot.
+const REPLY_BYTES_KEPT: usize = 64 << 10;
+/// What an argument costs, and counts, besides its bytes.
+const ARGUMENT_BYTES: usize = 64;
 /// How long a client that broke the protocol may go on sending, so that it can still read why it was cut off: closing
 /// on unread bytes takes what was sent back.
 const LINGER: Duration = Duration::from_secs(1);
@@ -217,7 +221,9 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream, address: Socket
     }
     if is_out_of_step {
         // Whether it has read the error or the time is over, the connection ends.
+        shared.connections.linger(true);
         let _ = timeout(LINGER, linger(&connection.stream)).await;
+        shared.connections.linger(false);
     }
 }
 
@@ -268,6 +274,10 @@ impl Reader<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.wakes_by(context.waker());
         self.connection.is_stalled.set(false);
+        if self.shared.inbox.is_turn_overdue() && self.connection.ending.get() != Ending::Now {
+            self.shared.inbox.wait_for_turn(self.connection.id.0, context);
+            return Poll::Pending;
+        }
         if self.shared.inbox.is_closed() && self.connection.ending.get() == Ending::Open {
             self.connection.ending.set(Ending::Leaving);
         }
@@ -405,7 +415,13 @@ impl Reader<'_> {
             }
             match self.decoder.decode(&mut self.input) {
                 Ok(None) => return Step::More(0),
-                Ok(Some(Incoming::Command(command))) => self.run(&command),
+                Ok(Some(Incoming::Command(command))) => {
+                    let is_answered = self.run(&command);
+                    if is_answered && self.shared.inbox.is_turn_overdue() {
+                        self.shared.inbox.wait_for_turn(self.connection.id.0, context);
+                        return Step::Wait;
+                    }
+                }
                 Ok(Some(Incoming::TooLarge(refusal))) => self.refuse(&refusal.to_string()),
                 Err(error) => {
                     self.refuse(&error.to_string());
@@ -417,7 +433,8 @@ impl Reader<'_> {
         Step::More(0)
     }
 
-    fn run(&mut self, command: &Command) {
+    /// Whether it was answered on the spot.
+    fn run(&mut self, command: &Command) -> bool {
         Counters::count(&self.shared.counters.commands);
         let mut client = self.connection.client.borrow_mut();
         let call = &mut Call {
@@ -432,10 +449,10 @@ impl Reader<'_> {
         let mut outbox = self.connection.outbox.borrow_mut();
         match outcome {
             Ok(Outcome::Ask(operation)) => {
-                let bytes = command.arguments().iter().map(Bytes::len).sum();
+                let bytes = command.arguments().iter().map(|argument| ARGUMENT_BYTES + argument.len()).sum();
                 let tag = outbox.expect(protocol, is_silent, bytes);
                 self.shared.inbox.request(Request { connection: self.connection.id, tag, operation }, bytes);
-                return;
+                return false;
             }
             Ok(Outcome::Answered) => {}
             Ok(Outcome::Goodbye) => self.connection.ending.set(Ending::Draining),
@@ -450,6 +467,10 @@ impl Reader<'_> {
         } else {
             outbox.push(&mut self.reply);
         }
+        if self.reply.capacity() > REPLY_BYTES_KEPT {
+            self.reply = BytesMut::new();
+        }
+        true
     }
 
     /// Answers a command that was never understood.

@@ -19,6 +19,9 @@ use crate::shared::{Counters, Shared};
 /// Turns of the sockets that one turn of the loop waits for while each brings writes.
 const GATHER_TURNS_MAX: usize = 2;
 
+/// Time that one turn of the loop writes answers for; those that are left are written by their connections' own tasks.
+const FLUSH_MAX: Duration = Duration::from_millis(10);
+
 /// Why the loop has ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -212,8 +215,13 @@ impl<'a> ReplicaLoop<'a> {
             };
             connection.answer(answer.tag, answer.reply);
         }
+        let begun = Instant::now();
         for connection in self.answered.drain(..) {
-            connection.flush(&self.shared.buffers);
+            if begun.elapsed() < FLUSH_MAX {
+                connection.flush(&self.shared.buffers);
+            } else {
+                connection.wake();
+            }
         }
         self.shared.leaving.tell(actions.left);
         let has_room = self.shared.has_room();

@@ -2,7 +2,7 @@
 //! Must not know what any of them does.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -32,6 +32,11 @@ const REQUESTS_WAITING_MAX: usize = 16_384;
 const REQUEST_BYTES_WAITING_MAX: usize = 4 << 20;
 /// Bytes of peers' messages that wait for the loop's next turn; past it no peer is read.
 const PEER_BYTES_WAITING_MAX: usize = 4 << 20;
+
+/// Time since the loop's last turn past which connections wait for the next one. What is answered on the spot, and what is
+/// written, counts towards no other limit; the loop, which keeps the clock and talks to the other servers, has its turn behind
+/// all of them.
+const TURN_OVERDUE: Duration = Duration::from_millis(20);
 
 /// Everything that more than one task of the server's thread uses. No borrow of a cell lives across an `await`.
 pub(crate) struct Shared {
@@ -131,6 +136,12 @@ struct InboxState {
     waiting: HashMap<u64, Waker>,
     /// Peers' readers that stopped for want of room.
     waiting_peers: Vec<Waker>,
+    /// When the loop last turned; `None` before its first turn.
+    turned: Option<Instant>,
+    /// Connections that wait for the loop's next turn, in the order in which they began to: each waits once.
+    waiting_for_turn: Vec<Waker>,
+    /// Their numbers.
+    are_waiting_for_turn: HashSet<u64>,
 }
 
 impl Inbox {
@@ -150,6 +161,19 @@ impl Inbox {
     /// Wakes the task of this connection once there is room, for another look at [`Inbox::takes_requests`].
     pub(crate) fn wait(&self, connection: u64, context: &Context<'_>) {
         self.state.borrow_mut().waiting.insert(connection, context.waker().clone());
+    }
+
+    /// Whether the loop's next turn is overdue: nothing more is done before it that it would have to wait for.
+    pub(crate) fn is_turn_overdue(&self) -> bool {
+        self.state.borrow().turned.is_some_and(|turned| turned.elapsed() >= TURN_OVERDUE)
+    }
+
+    /// Wakes the task of this connection at the loop's next turn.
+    pub(crate) fn wait_for_turn(&self, connection: u64, context: &Context<'_>) {
+        let mut state = self.state.borrow_mut();
+        if state.are_waiting_for_turn.insert(connection) {
+            state.waiting_for_turn.push(context.waker().clone());
+        }
     }
 
     /// Wakes this task at the loop's next turn, for another look at [`Inbox::takes_peers`].
@@ -203,6 +227,11 @@ impl Inbox {
         state.requests = 0;
         state.request_bytes = 0;
         state.peer_bytes = 0;
+        state.turned = Some(Instant::now());
+        state.are_waiting_for_turn.clear();
+        for connection in state.waiting_for_turn.drain(..) {
+            connection.wake();
+        }
         for peer in state.waiting_peers.drain(..) {
             peer.wake();
         }
@@ -248,6 +277,8 @@ impl Inbox {
 pub(crate) struct Connections {
     by_id: RefCell<HashMap<u64, Rc<Connection>>>,
     last_id: Cell<u64>,
+    /// Those that are over, and still wait for their clients to have read why.
+    lingering: Cell<usize>,
     /// The task that waits for the last one to end.
     emptied: RefCell<Option<Waker>>,
 }
@@ -284,6 +315,17 @@ impl Connections {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.by_id.borrow().len()
+    }
+
+    /// How many sockets of clients are open: those that linger, too.
+    pub(crate) fn open(&self) -> usize {
+        self.count() + self.lingering.get()
+    }
+
+    /// One that was removed lingers from now on, or does not any more.
+    pub(crate) fn linger(&self, goes_on: bool) {
+        let lingering = self.lingering.get();
+        self.lingering.set(if goes_on { lingering + 1 } else { lingering - 1 });
     }
 
     /// Wakes all of them, for a look at what has changed around them.

@@ -11,6 +11,8 @@ use crate::shared::{REDIS_VERSION, SERVER_NAME};
 
 /// The only user there is.
 const USER: &str = "default";
+/// Bytes of a name that a client gives itself, or its library: each is kept for as long as the client is there.
+const NAME_BYTES_MAX: usize = 256;
 
 pub(super) fn ping(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
     match call.arguments {
@@ -125,6 +127,12 @@ pub(super) fn hello(call: &mut Call<'_>) -> Result<Outcome, CommandError> {
 }
 
 fn check_name(name: &[u8], what: &str) -> Result<(), CommandError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(CommandError::err(format!(
+            "{what} cannot be longer than {NAME_BYTES_MAX} bytes; this one has {}",
+            name.len()
+        )));
+    }
     if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         return Ok(());
     }

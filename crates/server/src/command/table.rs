@@ -45,6 +45,11 @@ impl Spec {
         }
     }
 
+    /// Whether keys are among its arguments, or a command with keys.
+    pub(crate) fn takes_keys(&self) -> bool {
+        self.is_data() || self.name == "once" || self.name == "getkeys"
+    }
+
     /// Whether it reads or writes keys and values: what `ONCE` may wrap.
     pub(crate) fn is_data(&self) -> bool {
         // Redis counts `DBSIZE` among the commands about the server.

@@ -170,7 +170,9 @@ impl Peers {
     fn end_call(&self, from: NodeId, serial: u64, shared: &Rc<Shared>) {
         let mut state = self.state.borrow_mut();
         if state.callers.remove(from, serial) {
-            state.routes.gone(from);
+            if state.routes.gone(from) {
+                state.client_addresses.remove(&from);
+            }
             drop(state);
             self.redial(shared);
         }

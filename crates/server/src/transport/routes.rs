@@ -86,11 +86,13 @@ impl Routes {
         }
     }
 
-    /// A server does not dial this one any more.
-    pub(super) fn gone(&mut self, id: NodeId) {
-        if self.guests.remove(&id) {
+    /// A server does not dial this one any more. Whether it was a guest: of those nothing is kept.
+    pub(super) fn gone(&mut self, id: NodeId) -> bool {
+        let was_guest = self.guests.remove(&id);
+        if was_guest {
             self.told.remove(&id);
         }
+        was_guest
     }
 
     /// Whom to dial, and where.

@@ -222,3 +222,78 @@ fn silent_strangers_on_the_peer_port_are_sent_away() {
     println!("100 silent strangers were gone after {} ms", begun.elapsed().as_millis());
     wait_for("both ways up", || (cluster.server(1).info("quorate_peers_connected") == "2").then_some(()));
 }
+
+#[test]
+fn what_is_asked_of_the_server_itself_has_limits_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let server = alone(&folder);
+    let mut client = server.client();
+    let mut call = |words: &[&str], more: usize| client.call(&[words, &vec!["client"; more][..]].concat());
+    let refused = |frame: &Frame, what: &str| {
+        text(frame).starts_with(&format!("ERR too many arguments for '{what}': 1025,"))
+    };
+    assert!(matches!(call(&["COMMAND", "INFO"], 1_022), Frame::Array(_)));
+    assert!(refused(&call(&["COMMAND", "INFO"], 1_023), "command|info"));
+    assert!(refused(&call(&["INFO"], 1_024), "info"));
+    assert_eq!(call(&["DEL"], 5_000), Frame::Integer(0));
+    assert!(matches!(call(&["COMMAND", "GETKEYS", "DEL"], 5_000), Frame::Array(keys) if keys.len() == 5_000));
+    let long = "n".repeat(257);
+    assert_eq!(call(&["CLIENT", "SETNAME", &long[1..]], 0), ok());
+    for command in [
+        &["CLIENT", "SETNAME", &long][..],
+        &["CLIENT", "SETINFO", "lib-ver", &long],
+        &["HELLO", "2", "SETNAME", &long],
+    ] {
+        let said = text(&call(command, 0));
+        assert!(said.ends_with("cannot be longer than 256 bytes; this one has 257"), "{said}");
+    }
+}
+
+#[test]
+fn an_answer_leaves_no_memory_with_its_connection() {
+    const CLIENTS: usize = 24;
+    let folder = TempDir::new().unwrap();
+    let server = alone(&folder);
+    let value = vec![b'x'; 8 << 20];
+    let resident = || server.info("used_memory_rss").parse::<usize>().unwrap();
+    let before = resident();
+    let clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = server.client();
+            assert!(matches!(client.call(&[b"ECHO".as_slice(), &value]), Frame::Bulk(_)));
+            client
+        })
+        .collect();
+    let kept = resident().saturating_sub(before);
+    assert!(kept < CLIENTS * value.len() / 2, "{kept} bytes for {} clients", clients.len());
+}
+
+/// Its socket is open for a second more, and that is one of the files which the server has room for.
+#[test]
+fn a_connection_that_was_cut_off_counts_until_it_is_closed() {
+    let folder = TempDir::new().unwrap();
+    let mut plan = Plan::alone(folder.path());
+    plan.flags = ["--max-connections", "10"].map(String::from).to_vec();
+    let server = plan.start();
+    let _inside: Vec<Client> = (0..8)
+        .map(|_| {
+            let mut client = server.client();
+            assert_eq!(client.call(&["PING"]), Frame::simple("PONG"));
+            client
+        })
+        .collect();
+    // Where the machine stands still for that second, they are gone again.
+    wait_for("a refusal", || {
+        let _cut_off: Vec<Client> = (0..2)
+            .map(|_| {
+                let mut client = server.client();
+                client.send_raw(b"*x\r\n");
+                client.receive();
+                client
+            })
+            .collect();
+        let mut another = server.client();
+        another.send(&["PING"]);
+        (text(&another.receive()?) == "ERR max number of clients reached").then_some(())
+    });
+}

@@ -1,5 +1,5 @@
 //! Whoever leads goes on leading, whatever it and the others have to do: write to disks on which one sync takes half a second,
-//! carry values of 8 MiB, take snapshots, serve clients that do not read.
+//! carry values of 8 MiB, take snapshots, serve clients that do not read, that are many, or that want much.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -181,4 +181,50 @@ fn clients_that_do_not_read_cost_no_leader() {
             assert!(matches!(client.receive(), Some(Frame::Bulk(_))), "it was served all the same");
         }
     });
+}
+
+/// All at once; what they are owed is many times what the loop may write in one turn.
+#[test]
+fn many_clients_that_ask_for_large_values_cost_no_leader() {
+    const CLIENTS: usize = 800;
+    let cluster = Cluster::start(3);
+    let leader = cluster.server(cluster.leader());
+    let value = vec![b'x'; MIB];
+    assert_eq!(leader.client().call(&[b"SET", b"big".as_slice(), &value]), ok());
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| leader.client()).collect();
+    is_steady(&cluster, || {
+        for _ in 0..3 {
+            clients.iter_mut().for_each(|client| client.send(&["GET", "big"]));
+            for client in &mut clients {
+                let Some(Frame::Bulk(bytes)) = client.receive() else { panic!("no value") };
+                assert!(bytes == value);
+            }
+        }
+    });
+}
+
+/// Answers that the loop has no part in: it has its turn behind all connections.
+#[test]
+fn commands_that_are_answered_on_the_spot_cost_no_leader() {
+    const IDLE: usize = 500;
+    const BUSY: usize = 200;
+    let cluster = Cluster::start(3);
+    let leader = cluster.server(cluster.leader());
+    let idle: Vec<Client> = (0..IDLE).map(|_| leader.client()).collect();
+    let mut busy: Vec<Client> = (0..BUSY).map(|_| leader.client()).collect();
+    is_steady(&cluster, || {
+        let mut silent = leader.client();
+        silent.send(&["CLIENT", "REPLY", "OFF"]);
+        silent.send_raw(&b"CLIENT LIST\r\n".repeat(4_000));
+        silent.send(&["CLIENT", "REPLY", "ON"]);
+        let pings = b"PING\r\n".repeat(10_000);
+        busy.iter_mut().for_each(|client| client.send_raw(&pings));
+        for client in &mut busy {
+            for _ in 0..10_000 {
+                assert_eq!(client.receive(), Some(Frame::Simple("PONG".into())));
+            }
+        }
+        assert_eq!(silent.receive(), Some(ok()));
+    });
+    drop(idle);
 }

@@ -67,7 +67,11 @@ impl Cluster {
                         ["TRYAGAIN" | "CLUSTERDOWN", ..] => {}
                         _ => {
                             let text = text.strip_prefix("ERR ").unwrap_or(&text);
-                            return Err(Miss::Refused(text.to_owned()));
+                            return Err(if is_unknown {
+                                Miss::Unknown(format!("{server}: {text}; an earlier try may have been done"))
+                            } else {
+                                Miss::Refused(text.to_owned())
+                            });
                         }
                     }
                     text
