@@ -274,7 +274,7 @@ impl Reader<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.wakes_by(context.waker());
         self.connection.is_stalled.set(false);
-        if self.shared.inbox.is_turn_overdue() && self.connection.ending.get() != Ending::Now {
+        if self.shared.inbox.is_overdue_at_turn() && self.connection.ending.get() != Ending::Now {
             self.shared.inbox.wait_for_turn(self.connection.id.0, context);
             return Poll::Pending;
         }

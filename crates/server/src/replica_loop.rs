@@ -21,6 +21,8 @@ const GATHER_TURNS_MAX: usize = 2;
 
 /// Time that one turn of the loop writes answers for; those that are left are written by their connections' own tasks.
 const FLUSH_MAX: Duration = Duration::from_millis(10);
+/// Connections that are written to between two looks at the clock.
+const FLUSHES_PER_LOOK: usize = 8;
 
 /// Why the loop has ended.
 #[derive(Debug)]
@@ -216,11 +218,13 @@ impl<'a> ReplicaLoop<'a> {
             connection.answer(answer.tag, answer.reply);
         }
         let begun = Instant::now();
-        for connection in self.answered.drain(..) {
-            if begun.elapsed() < FLUSH_MAX {
-                connection.flush(&self.shared.buffers);
-            } else {
+        let mut is_over = false;
+        for (number, connection) in self.answered.drain(..).enumerate() {
+            is_over |= number % FLUSHES_PER_LOOK == FLUSHES_PER_LOOK - 1 && begun.elapsed() >= FLUSH_MAX;
+            if is_over {
                 connection.wake();
+            } else {
+                connection.flush(&self.shared.buffers);
             }
         }
         self.shared.leaving.tell(actions.left);

@@ -37,6 +37,8 @@ const PEER_BYTES_WAITING_MAX: usize = 4 << 20;
 /// written, counts towards no other limit; the loop, which keeps the clock and talks to the other servers, has its turn behind
 /// all of them.
 const TURN_OVERDUE: Duration = Duration::from_millis(20);
+/// Connections that have their turn between two looks at the clock, which would cost a small command some hundredths of itself.
+const CONNECTIONS_PER_LOOK: u32 = 8;
 
 /// Everything that more than one task of the server's thread uses. No borrow of a cell lives across an `await`.
 pub(crate) struct Shared {
@@ -138,6 +140,10 @@ struct InboxState {
     waiting_peers: Vec<Waker>,
     /// When the loop last turned; `None` before its first turn.
     turned: Option<Instant>,
+    /// That is known to be longer ago than it should.
+    is_overdue: bool,
+    /// For every few of which there is a look at the clock.
+    connection_turns: u32,
     /// Connections that wait for the loop's next turn, in the order in which they began to: each waits once.
     waiting_for_turn: Vec<Waker>,
     /// Their numbers.
@@ -165,7 +171,20 @@ impl Inbox {
 
     /// Whether the loop's next turn is overdue: nothing more is done before it that it would have to wait for.
     pub(crate) fn is_turn_overdue(&self) -> bool {
-        self.state.borrow().turned.is_some_and(|turned| turned.elapsed() >= TURN_OVERDUE)
+        let mut state = self.state.borrow_mut();
+        state.is_overdue |= state.turned.is_some_and(|turned| turned.elapsed() >= TURN_OVERDUE);
+        state.is_overdue
+    }
+
+    /// The same at the beginning of a connection's turn.
+    pub(crate) fn is_overdue_at_turn(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.connection_turns = state.connection_turns.wrapping_add(1);
+        if state.is_overdue || !state.connection_turns.is_multiple_of(CONNECTIONS_PER_LOOK) {
+            return state.is_overdue;
+        }
+        drop(state);
+        self.is_turn_overdue()
     }
 
     /// Wakes the task of this connection at the loop's next turn.
@@ -228,6 +247,7 @@ impl Inbox {
         state.request_bytes = 0;
         state.peer_bytes = 0;
         state.turned = Some(Instant::now());
+        state.is_overdue = false;
         state.are_waiting_for_turn.clear();
         for connection in state.waiting_for_turn.drain(..) {
             connection.wake();
