@@ -228,7 +228,8 @@ impl World {
             return;
         }
         self.crash(host, power);
-        let down = self.down_for();
+        // One that was told to stop may be done with it only after all faults have ended.
+        let down = if self.phase == Phase::Faulty { self.down_for() } else { 10 * MS };
         self.schedule.after(down, Happening::Start { host });
     }
 

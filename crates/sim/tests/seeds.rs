@@ -208,3 +208,11 @@ fn rot_is_found_by_those_it_hits() {
     }
     assert!(refused > 5, "{refused} servers refused to start on damage");
 }
+
+/// Two of five have lost their folders, and two of the other three are told to stop just before all faults end. They have left in
+/// order after it, and came back only seconds later: nobody could serve meanwhile, and the simulator took that for a fault
+/// of the servers. (Seed 501552.)
+#[test]
+fn who_leaves_after_all_faults_have_ended_comes_back_at_once() {
+    passes([501_552]);
+}
