@@ -522,7 +522,7 @@ impl Member {
     }
 
     fn propose_staged(&mut self, out: &mut Outbox) {
-        if self.staged.is_empty() || self.disks.is_stuck() || !self.propose_founding(out) {
+        if self.staged.is_empty() || self.is_stuck() || !self.propose_founding(out) {
             return;
         }
         let stamp_ms = self.next_stamp();

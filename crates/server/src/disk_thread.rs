@@ -69,7 +69,7 @@ pub(crate) enum Done {
 ///
 /// Neither queue has a bound of its own: the replica bounds the bytes that it has asked to be written and that are not
 /// synced. A follower is sent no more than may be in flight; a leader, which can commit without its own disk, proposes
-/// nothing while that is too far behind.
+/// nothing while that is too far behind the others.
 #[derive(Debug)]
 pub(crate) struct DiskThread {
     jobs: Option<Sender<Job>>,

@@ -15,8 +15,8 @@ use crate::wire::{DiskRoom, PeerMessage};
 const TELL_AGAIN_MS: u64 = 1_000;
 /// Milliseconds for which a server is believed that it has no room: it may have stopped, and its disk with it.
 const BELIEVED_MS: u64 = 3_000;
-/// Bytes of entries that may wait for the disk of a leader, for room on it or to be synced: it can commit without its own
-/// disk. Past it, it proposes nothing.
+/// Bytes of entries that may wait for the disk of a leader, for room on it, or to be synced while the others have committed
+/// them: it can commit without its own disk. Past it, it proposes nothing.
 const BEHIND_BYTES_MAX: u64 = 64 << 20;
 /// Milliseconds for which a leader may propose nothing over its disk, before it hands over to a server whose disk gets on.
 const STUCK_MS_MAX: u64 = 1_000;
@@ -75,9 +75,9 @@ impl Disks {
         &self.own
     }
 
-    /// Whether this server may lead on no further.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.held_bytes.max(self.unsynced_bytes) >= BEHIND_BYTES_MAX
+    /// Bytes of entries by which the disk is behind: what is not committed waits for others, too.
+    fn behind_bytes(&self, uncommitted_bytes: usize) -> u64 {
+        self.held_bytes.max(self.unsynced_bytes.saturating_sub(uncommitted_bytes as u64))
     }
 
     /// Bytes of the log after which a snapshot is due.
@@ -129,6 +129,11 @@ impl Member {
         (self.disks.held_bytes > 0 && !self.is_leader()).then(|| ReplyError::NotServing(why()))
     }
 
+    /// Whether this server may lead on no further, for the sake of its disk.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.disks.behind_bytes(self.node.uncommitted_bytes()) >= BEHIND_BYTES_MAX
+    }
+
     /// The shell has looked at the disk.
     pub(crate) fn disk_space(&mut self, space: DiskSpace, out: &mut Outbox) {
         let DiskSpace { free_bytes, held_bytes, is_held } = space;
@@ -166,14 +171,14 @@ impl Member {
         let now_ms = self.uptime_ms;
         self.disks.others.retain(|_, (_, until_ms)| *until_ms > now_ms);
         self.tell_disk(out);
-        if !self.is_leader() || !self.disks.is_stuck() {
+        if !self.is_leader() || !self.is_stuck() || self.node.voters().len() == 1 {
             self.disks.stuck_ms = None;
         } else if now_ms.saturating_sub(*self.disks.stuck_ms.get_or_insert(now_ms)) >= STUCK_MS_MAX {
             self.disks.stuck_ms = Some(now_ms);
             out.actions.notices.push(Notice::Warn(format!(
                 "the disk of {} is {} bytes behind: another server is to lead",
                 self.disks.own.folder,
-                self.disks.held_bytes.max(self.disks.unsynced_bytes)
+                self.disks.behind_bytes(self.node.uncommitted_bytes())
             )));
             self.step(Input::Transfer { to: None }, out);
         }

@@ -297,3 +297,23 @@ fn a_leader_whose_disk_stands_still_takes_no_more_than_a_bound_and_hands_over() 
     let taken = answers.iter().filter(|(_, reply)| *reply == Reply::Ok).count();
     assert!(taken >= BOUND_BYTES / WRITE_BYTES, "{taken}");
 }
+
+/// All disks stand still: what waits is not committed, and that has a bound of its own. Nobody would lead better.
+#[test]
+fn a_leader_whose_disk_is_no_slower_than_the_others_goes_on_leading() {
+    let mut cluster = founded(3);
+    let leader = cluster.leader();
+    let term = |cluster: &Cluster| cluster.servers[&leader].replica.raft().unwrap().term();
+    let before = term(&cluster);
+    cluster.stopped.extend([1, 2, 3].map(id));
+    let text = "x".repeat(1 << 20);
+    for tag in 0..100 {
+        cluster.request(leader, 1, tag, put("k", &text));
+        cluster.run(1);
+    }
+    cluster.run(300);
+    assert_eq!((cluster.leader(), term(&cluster)), (leader, before));
+    cluster.stopped.clear();
+    cluster.run(300);
+    assert_eq!(cluster.call(leader, put("k", "y")), Reply::Ok);
+}
