@@ -571,6 +571,8 @@ mod impostors;
 mod joining;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/log_memory.rs"]
+mod log_memory;
 #[path = "cluster/notices.rs"]
 mod notices;
 #[path = "cluster/older_folders.rs"]

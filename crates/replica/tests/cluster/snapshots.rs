@@ -8,11 +8,11 @@ use quorate_storage::snapshot::list;
 
 use super::*;
 
-const LOG_BYTES_MAX: u64 = 2_000;
-const TAIL_BYTES: u64 = 500;
-const PIECE_BYTES: usize = 100;
+pub(super) const LOG_BYTES_MAX: u64 = 2_000;
+pub(super) const TAIL_BYTES: u64 = 500;
+pub(super) const PIECE_BYTES: usize = 100;
 
-fn with_snapshots(size: u64, tail_bytes: u64, piece_bytes: usize) -> Cluster {
+pub(super) fn with_snapshots(size: u64, tail_bytes: u64, piece_bytes: usize) -> Cluster {
     let mut cluster = Cluster::new(0);
     cluster.bytes_max = (LOG_BYTES_MAX, tail_bytes, piece_bytes);
     for number in 1..=size {
@@ -24,7 +24,7 @@ fn with_snapshots(size: u64, tail_bytes: u64, piece_bytes: usize) -> Cluster {
 }
 
 /// Writes more than the log may hold.
-fn fill(cluster: &mut Cluster, node: NodeId) {
+pub(super) fn fill(cluster: &mut Cluster, node: NodeId) {
     let text = "x".repeat(200);
     for _ in 0..LOG_BYTES_MAX / 200 {
         assert_eq!(cluster.call(node, put("filling", &text)), Reply::Ok);
@@ -32,7 +32,7 @@ fn fill(cluster: &mut Cluster, node: NodeId) {
 }
 
 /// The keeper does what was asked for, up to the first job that is done.
-fn work(cluster: &mut Cluster, node: NodeId) -> Option<SnapshotNews> {
+pub(super) fn work(cluster: &mut Cluster, node: NodeId) -> Option<SnapshotNews> {
     let server = cluster.servers.get_mut(&node).unwrap();
     server.jobs.drain(..).for_each(|job| server.keeper.push(job));
     loop {
@@ -45,7 +45,7 @@ fn work(cluster: &mut Cluster, node: NodeId) -> Option<SnapshotNews> {
 }
 
 /// What is being taken becomes durable.
-fn finish(cluster: &mut Cluster, node: NodeId) -> Position {
+pub(super) fn finish(cluster: &mut Cluster, node: NodeId) -> Position {
     let news = work(cluster, node).expect("no snapshot is being taken");
     let SnapshotNews::Taken(position) = news else { panic!("{news:?}") };
     cluster.step(node, Event::Snapshot(news));
@@ -53,7 +53,7 @@ fn finish(cluster: &mut Cluster, node: NodeId) -> Position {
 }
 
 /// Ticks, and keepers that do all that they are asked, until a server has got so many bytes of a snapshot.
-fn run_until_received(cluster: &mut Cluster, node: NodeId, enough: u64) {
+pub(super) fn run_until_received(cluster: &mut Cluster, node: NodeId, enough: u64) {
     for _ in 0..1_000 {
         cluster.run(1);
         for worker in cluster.servers.keys().copied().collect::<Vec<_>>() {
@@ -70,7 +70,7 @@ fn run_until_received(cluster: &mut Cluster, node: NodeId, enough: u64) {
     panic!("{node} did not get {enough} bytes");
 }
 
-fn run_keeping(cluster: &mut Cluster, ticks: u64) {
+pub(super) fn run_keeping(cluster: &mut Cluster, ticks: u64) {
     for _ in 0..ticks {
         cluster.run(1);
         for worker in cluster.servers.keys().copied().collect::<Vec<_>>() {
@@ -81,12 +81,12 @@ fn run_keeping(cluster: &mut Cluster, ticks: u64) {
     }
 }
 
-fn raft(cluster: &Cluster, node: NodeId) -> &quorate_raft::Node {
+pub(super) fn raft(cluster: &Cluster, node: NodeId) -> &quorate_raft::Node {
     cluster.servers[&node].replica.raft().unwrap()
 }
 
 /// The process ends; its disk, and the snapshots on it, stay.
-fn restart(cluster: &mut Cluster, size: u64, node: NodeId) {
+pub(super) fn restart(cluster: &mut Cluster, size: u64, node: NodeId) {
     let Server { identity, log, files, .. } = cluster.servers.remove(&node).unwrap();
     let machine = list(&files).unwrap().last().map(|position| {
         assert_eq!(*position, log.snapshot);
@@ -97,13 +97,13 @@ fn restart(cluster: &mut Cluster, size: u64, node: NodeId) {
 }
 
 /// A follower, and one of the others.
-fn follower_and_leader(cluster: &Cluster) -> (NodeId, NodeId) {
+pub(super) fn follower_and_leader(cluster: &Cluster) -> (NodeId, NodeId) {
     let leader = cluster.leader();
     ((1..=3).map(id).find(|node| *node != leader).unwrap(), leader)
 }
 
 /// All but one have taken snapshots, and none has what the one lacks in its log.
-fn leave_behind(cluster: &mut Cluster, behind: NodeId, leader: NodeId) {
+pub(super) fn leave_behind(cluster: &mut Cluster, behind: NodeId, leader: NodeId) {
     fill(cluster, leader);
     // Nothing is held for one that is silent for so long.
     cluster.run(100);
@@ -390,287 +390,6 @@ fn rot_that_several_come_upon_is_said_once() {
     }
     assert_eq!(warnings_of_rot(&cluster, id(1)), 1);
     assert_eq!(cluster.servers[&id(1)].jobs.len(), 1);
-}
-
-fn base(cluster: &Cluster, node: NodeId) -> Index {
-    raft(cluster, node).base().index
-}
-
-const MEMORY_BYTES: u64 = 1_000;
-
-/// Three servers that keep little of what is applied in memory, and take no snapshot by themselves.
-fn forgetful() -> Cluster {
-    let mut cluster = Cluster::configured(0, |config| {
-        (config.log_memory_bytes, config.log_memory_part, config.log_tail_bytes) =
-            (MEMORY_BYTES, u64::MAX, 0);
-    });
-    for number in 1..=3 {
-        let identity = Identity::new(id(number), Incarnation(100 + number));
-        cluster.start(3, identity, Restored::default());
-    }
-    cluster.run(100);
-    cluster
-}
-
-fn jobs(cluster: &Cluster) -> usize {
-    cluster.servers.values().map(|server| server.jobs.len()).sum()
-}
-
-/// Calls until the log has grown by so many bytes; the state does not.
-fn write_bytes(cluster: &mut Cluster, node: NodeId, bytes: u64) {
-    for _ in 0..bytes.div_ceil(100) {
-        assert_eq!(cluster.call(node, put("k", &"x".repeat(100))), Reply::Ok);
-    }
-}
-
-#[test]
-fn what_is_applied_leaves_the_memory_and_stays_on_the_disk() {
-    let mut cluster = forgetful();
-    write_bytes(&mut cluster, id(1), 20 * MEMORY_BYTES);
-    cluster.run(10);
-    for node in (1..=3).map(id) {
-        let held = raft(&cluster, node).log_bytes() as u64;
-        assert!((MEMORY_BYTES / 2..=MEMORY_BYTES).contains(&held), "{held} bytes");
-        let server = &cluster.servers[&node];
-        assert_eq!(server.log.base, Position::ZERO);
-        assert_eq!(server.log.entries.len() as u64, raft(&cluster, node).last().index.0);
-        // And counts: a snapshot is due by what is on the disk.
-        assert!(server.replica.status().snapshots.log_bytes >= 20 * MEMORY_BYTES);
-        assert_eq!(server.replica.status().log_memory_bytes, held);
-    }
-    assert_eq!(jobs(&cluster), 0);
-    // All of them at once: what is gone from the memory is read again.
-    for node in (1..=3).map(id) {
-        restart(&mut cluster, 3, node);
-    }
-    cluster.network.clear();
-    cluster.run(200);
-    assert_eq!(cluster.call(id(2), get("k")), value(&"x".repeat(100)));
-    assert_eq!(cluster.digests().len(), 1);
-    assert!((1..=3).map(id).all(|node| raft(&cluster, node).log_bytes() as u64 <= MEMORY_BYTES));
-}
-
-/// What is committed on the acknowledgements of others stays until it is on this server's own disk.
-#[test]
-fn what_is_not_durable_here_stays_in_memory() {
-    let mut cluster = forgetful();
-    let (_, leader) = follower_and_leader(&cluster);
-    let durable = raft(&cluster, leader).durable();
-    for tag in 0..40 {
-        let operation = put("k", &"x".repeat(100));
-        cluster.step(leader, Event::Request(Request { connection: ConnectionId(1), tag, operation }));
-        settle_without_disk_of(&mut cluster, leader);
-        cluster.now_ms += 10;
-        cluster.step(leader, Event::Tick);
-    }
-    let node = raft(&cluster, leader);
-    assert!(node.applied() > durable && node.durable() == durable, "it was to wait for its disk");
-    assert!(node.base().index <= durable && node.log_bytes() as u64 > 2 * MEMORY_BYTES);
-    cluster.run(10);
-    assert!(raft(&cluster, leader).log_bytes() as u64 <= MEMORY_BYTES);
-}
-
-#[test]
-fn who_was_away_for_a_moment_gets_entries() {
-    let mut cluster = forgetful();
-    let (away, leader) = follower_and_leader(&cluster);
-    write_bytes(&mut cluster, leader, 5 * MEMORY_BYTES);
-    cluster.cut.insert(away);
-    // It is silent for so long that nothing is held for it.
-    write_bytes(&mut cluster, leader, MEMORY_BYTES / 4);
-    cluster.run(150);
-    cluster.cut.clear();
-    cluster.run(50);
-    assert_eq!(cluster.digests().len(), 1);
-    restart(&mut cluster, 3, away);
-    cluster.network.clear();
-    cluster.run(100);
-    assert_eq!(cluster.digests().len(), 1);
-    assert_eq!(jobs(&cluster), 0, "a snapshot for nothing");
-}
-
-/// Nobody has a snapshot; the one that was away needs one, and gets it though the others go on writing, many times what they
-/// keep in memory.
-#[test]
-fn who_was_away_for_long_is_given_a_snapshot_that_is_taken_for_it() {
-    let mut cluster = forgetful();
-    let (away, leader) = follower_and_leader(&cluster);
-    for key in ["a", "b", "c", "d"] {
-        assert_eq!(cluster.call(leader, put(key, &"x".repeat(4_000))), Reply::Ok);
-    }
-    cluster.cut.insert(away);
-    write_bytes(&mut cluster, leader, 5 * MEMORY_BYTES);
-    cluster.run(150);
-    let needed = raft(&cluster, away).last().index;
-    assert!(base(&cluster, leader) > needed);
-    assert_eq!((raft(&cluster, leader).snapshot(), jobs(&cluster)), (Position::ZERO, 0));
-    cluster.cut.clear();
-    let mut rounds = 0;
-    while raft(&cluster, away).snapshot() == Position::ZERO {
-        rounds += 1;
-        assert!(rounds < 1_000, "it does not come back");
-        write_bytes(&mut cluster, leader, MEMORY_BYTES / 5);
-        run_keeping(&mut cluster, 1);
-    }
-    assert!(rounds > 50, "{rounds} rounds: nothing happened meanwhile");
-    let taken: Vec<u64> =
-        (1..=3).map(|node| cluster.servers[&id(node)].replica.status().snapshots.taken).collect();
-    assert_eq!(taken.iter().sum::<u64>(), 1, "{taken:?}");
-    run_keeping(&mut cluster, 20);
-    assert_eq!(cluster.digests().len(), 1);
-    // Nothing is held any more.
-    write_bytes(&mut cluster, leader, 2 * MEMORY_BYTES);
-    cluster.run(10);
-    assert!((1..=3).map(id).all(|node| raft(&cluster, node).log_bytes() as u64 <= MEMORY_BYTES));
-}
-
-/// Who needs what is gone is sent all of the state: the larger that is, the more of the log stays.
-#[test]
-fn a_part_of_what_the_state_costs_stays_of_the_log() {
-    let mut cluster = Cluster::configured(0, |config| {
-        (config.log_memory_bytes, config.log_memory_part, config.log_tail_bytes) = (MEMORY_BYTES, 4, 0);
-    });
-    cluster.start(1, Identity::new(id(1), Incarnation(101)), Restored::default());
-    cluster.run(100);
-    assert_eq!(cluster.call(id(1), put("large", &"x".repeat(100_000))), Reply::Ok);
-    write_bytes(&mut cluster, id(1), 100_000);
-    cluster.run(10);
-    let held = raft(&cluster, id(1)).log_bytes();
-    assert!((24_000..26_000).contains(&held), "{held} bytes");
-}
-
-/// The position of the snapshot that the leader begins to take for a server that was away for too long.
-fn taken_for_laggard(cluster: &mut Cluster, away: NodeId, leader: NodeId) -> Position {
-    cluster.cut.insert(away);
-    write_bytes(cluster, leader, 5 * MEMORY_BYTES);
-    cluster.run(150);
-    cluster.cut.clear();
-    cluster.run(50);
-    let job = cluster.servers.get_mut(&leader).unwrap().jobs.pop_front();
-    let Some(SnapshotJob::Take(image)) = job else { panic!("{job:?}") };
-    image.position()
-}
-
-/// One that could not be taken is not tried again at once.
-#[test]
-fn a_snapshot_for_a_laggard_that_failed_is_taken_later() {
-    let mut cluster = forgetful();
-    let (away, leader) = follower_and_leader(&cluster);
-    let position = taken_for_laggard(&mut cluster, away, leader);
-    let failed = SnapshotNews::NotTaken { position, why: "no room".to_owned() };
-    cluster.step(leader, Event::Snapshot(failed));
-    cluster.run(190);
-    assert_eq!(jobs(&cluster), 0, "again at once");
-    run_keeping(&mut cluster, 300);
-    assert!(raft(&cluster, away).snapshot().index > Index::ZERO);
-    assert_eq!(cluster.digests().len(), 1);
-}
-
-#[test]
-fn a_snapshot_for_which_there_was_no_room_is_taken_once_there_is() {
-    let mut cluster = forgetful();
-    let (away, leader) = follower_and_leader(&cluster);
-    let position = taken_for_laggard(&mut cluster, away, leader);
-    let room = |is_held| DiskSpace { free_bytes: 1 << 30, held_bytes: u64::from(is_held), is_held };
-    cluster.step(leader, Event::DiskSpace(room(true)));
-    let failed = SnapshotNews::NotTaken { position, why: "no room".to_owned() };
-    cluster.step(leader, Event::Snapshot(failed));
-    cluster.run(10);
-    assert_eq!(jobs(&cluster), 0, "again at once");
-    cluster.step(leader, Event::DiskSpace(room(false)));
-    cluster.run(10);
-    assert_eq!(jobs(&cluster), 1);
-}
-
-/// Where there is no room no snapshot can be taken: what a follower needs must not leave the memory. (Found as seed 524 of the
-/// simulator: writes waited for a follower, and that for a snapshot.)
-#[test]
-fn a_leader_without_room_keeps_in_memory_what_a_follower_needs() {
-    let mut cluster = forgetful();
-    let (away, leader) = follower_and_leader(&cluster);
-    cluster.cut.insert(away);
-    write_bytes(&mut cluster, leader, 5 * MEMORY_BYTES);
-    let space = DiskSpace { free_bytes: 0, held_bytes: 1, is_held: true };
-    cluster.step(leader, Event::DiskSpace(space));
-    cluster.run(20);
-    cluster.cut.clear();
-    cluster.run(50);
-    assert_eq!(raft(&cluster, away).snapshot().index, Index::ZERO);
-    assert_eq!(raft(&cluster, away).last(), raft(&cluster, leader).last());
-}
-
-/// A snapshot that was begun while nobody needed one ends below what is in memory by then. The disk keeps its tail behind it
-/// though those entries are long gone from the memory.
-#[test]
-fn the_disk_keeps_a_tail_behind_a_snapshot_whatever_is_in_memory() {
-    let mut cluster = Cluster::configured(0, |config| {
-        (config.log_bytes_max, config.log_tail_bytes) = (20_000, 800);
-        (config.log_memory_bytes, config.log_memory_part) = (0, u64::MAX);
-    });
-    cluster.start(1, Identity::new(id(1), Incarnation(101)), Restored::default());
-    cluster.run(100);
-    write_bytes(&mut cluster, id(1), 20_000);
-    cluster.run(1);
-    assert_eq!(jobs(&cluster), 1);
-    write_bytes(&mut cluster, id(1), 3_000);
-    cluster.run(10);
-    let snapshot = finish(&mut cluster, id(1));
-    assert!(base(&cluster, id(1)) > snapshot.index);
-    let log = &cluster.servers[&id(1)].log;
-    let behind = log.entries.iter().take_while(|entry| entry.position.index <= snapshot.index);
-    let tail_bytes = behind.map(|entry| entry.cost() as u64).sum::<u64>();
-    assert!((500..=800).contains(&tail_bytes), "{tail_bytes} bytes");
-    restart(&mut cluster, 1, id(1));
-    cluster.run(100);
-    assert_eq!(cluster.call(id(1), get("k")), value(&"x".repeat(100)));
-}
-
-/// What a follower that is heard from needs stays in the leader's log behind a snapshot, up to twice as much as a snapshot is
-/// due at; then it goes.
-#[test]
-fn what_a_follower_needs_is_held_behind_a_snapshot_up_to_a_bound() {
-    let mut cluster = with_snapshots(3, 0, PIECE_BYTES);
-    let (slow, leader) = follower_and_leader(&cluster);
-    let held_after = raft(&cluster, leader).progress().unwrap()[&slow].match_index();
-    // Its disk has stopped, so it hears and acknowledges nothing new.
-    let mut longest = 0;
-    let mut write = |cluster: &mut Cluster| {
-        let asked = Request { connection: ConnectionId(1), tag: 1, operation: put("k", &"x".repeat(200)) };
-        cluster.step(leader, Event::Request(asked));
-        settle_without_disk_of(cluster, slow);
-        longest = longest.max(raft(cluster, leader).log_bytes() as u64);
-    };
-    let mut snapshots = 0;
-    while base(&cluster, leader) <= held_after {
-        assert!(snapshots < 3, "it holds more than its bound");
-        for _ in 0..LOG_BYTES_MAX / 200 {
-            write(&mut cluster);
-        }
-        cluster.now_ms += 10;
-        cluster.step(leader, Event::Tick);
-        finish(&mut cluster, leader);
-        snapshots += 1;
-        if snapshots == 1 {
-            assert_eq!(base(&cluster, leader), held_after, "what it needs, and no more");
-        }
-        // It is heard from.
-        for _ in 0..10 {
-            cluster.now_ms += 10;
-            cluster.step(leader, Event::Tick);
-            settle_without_disk_of(&mut cluster, slow);
-        }
-    }
-    assert!(snapshots >= 2 && longest <= 4 * LOG_BYTES_MAX, "{snapshots} snapshots, {longest} bytes");
-    run_keeping(&mut cluster, 300);
-    assert!(raft(&cluster, slow).snapshot().index > Index::ZERO);
-    assert_eq!(cluster.digests().len(), 1);
-}
-
-/// Everything moves but the disk of one server.
-fn settle_without_disk_of(cluster: &mut Cluster, stopped: NodeId) {
-    cluster.stopped.insert(stopped);
-    cluster.settle();
-    cluster.stopped.remove(&stopped);
 }
 
 /// The leader that gave the snapshot is gone, and its successor commits from an older one on: it sends as entries what the
