@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
     Goodbye,
 }
 
-/// Arguments of a command that is about neither keys nor a cluster's members: one that names what it wants to know has no use
+/// Arguments of a command that takes no keys: one that names what it wants to know has no use
 /// for more, and each may be answered by a page of text.
 const PLAIN_ARGUMENTS_MAX: usize = 1_024;
 

@@ -1,5 +1,6 @@
 //! Which servers' disks have no room left, and who must know. A server tells the others of its own, so that whoever leads
-//! refuses in time what could not be committed. Knows no disk: the shell looks, and says what it saw.
+//! refuses in time what could not be committed. And how far its own disk is behind, which a leader must not run away from.
+//! Knows no disk: the shell looks, and says what it saw.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -59,8 +60,11 @@ impl Disks {
     /// The disk is given these entries.
     pub(super) fn given(&mut self, write: WriteId, entries: &[Entry]) {
         let bytes = entries.iter().map(|entry| entry.cost() as u64).sum();
-        self.unsynced.push_back((write, bytes));
-        self.unsynced_bytes += bytes;
+        // Or those that only carry messages would pile up here for as long as a disk stands still.
+        if bytes > 0 {
+            self.unsynced.push_back((write, bytes));
+            self.unsynced_bytes += bytes;
+        }
     }
 
     /// All writes up to this one are synced.
